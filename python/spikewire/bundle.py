@@ -1,0 +1,238 @@
+"""The bundle `NAME.mub`: one reproducible zip that carries a decoder from workstation to board.
+
+It holds `manifest.json`, the network as ONNX in one or more precisions, the front's filters, and
+golden windows with each precision's outputs. Opening it verifies every hash; nothing is unpacked to
+the disk and no framework is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikewire.durable import write_durably
+from spikewire.signals import STEP, WINDOW, Floats, InputError, Labels
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+LARGEST_FILE_BYTES = 256 << 20
+GOLDEN_STEPS = 200
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: same inputs, same bytes
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a runtime must know of a decoder.
+
+    Attributes
+    ----------
+    decoder : str
+        "network" or "linear": which of the two the graph is.
+    channels, channel_map : int, list of int
+        Channels the source must have, and which of them the decoder reads, in order.
+    inputs : int
+        Columns of the graph's input: front outputs, or channels if there is no front.
+    look_ahead, label_lag, refractory : samples
+    thresholds : list of float
+        Presence probability above which each unit fires.
+    history_samples : int
+        Samples before the window that the front needs (0 without a front).
+    input_scale : float
+        Factor on the EMG in microvolts before the front.
+    networks : dict of precision -> file name
+    hashes : dict of file name -> sha256
+    golden_lsb_uv : float
+        Microvolts per count of the golden excerpt.
+    tolerance : dict of precision -> float
+        Largest difference of a golden presence that an engine may show.
+    training : dict
+        Metrics, seeds, versions: for people, not read by the runtime.
+    """
+
+    name: str
+    decoder: str
+    fs_hz: float
+    channels: int
+    channel_map: list[int]
+    n_mu: int
+    inputs: int
+    look_ahead: int
+    history_samples: int
+    input_scale: float
+    label_lag: list[int]
+    thresholds: list[float]
+    refractory: int
+    networks: dict[str, str]
+    golden_lsb_uv: float
+    tolerance: dict[str, float]
+    montage: str = "mono"
+    unit: str = "uV"
+    window: int = WINDOW
+    step: int = STEP
+    schema: int = SCHEMA
+    hashes: dict[str, str] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened, verified bundle.
+
+    Attributes
+    ----------
+    path : str
+    sha256 : str
+        Of the whole file: two boards with the same value run the same decoder.
+    files : dict of name -> bytes
+    """
+
+    path: str
+    sha256: str
+    manifest: Manifest
+    files: dict[str, bytes]
+
+    @property
+    def labels(self) -> Labels:
+        """Where the decided bin lies in the window."""
+        return Labels(self.manifest.look_ahead)
+
+    def array(self, name: str) -> NDArray[Any]:
+        """One `.npy` member."""
+        return load_array(self.files[name])
+
+    def front(self) -> tuple[Floats, Floats] | None:
+        """Kernels float32 (delays * channels, inputs) and scale float32 (inputs,), or None."""
+        if not self.manifest.history_samples:
+            return None
+        return self.array("front/kernels.npy"), self.array("front/scale.npy")
+
+
+def arm_id(bundles: list[Bundle]) -> int:
+    """What a controller must name to arm a decoder of these bundles, in this order."""
+    return zlib.crc32(b"".join(bytes.fromhex(b.sha256) for b in bundles))
+
+
+def load_array(content: bytes) -> NDArray[Any]:
+    """Read an array that is held in memory; never unpickles."""
+    return np.load(io.BytesIO(content), allow_pickle=False)  # type: ignore[no-any-return]
+
+
+def save_array(array: NDArray[Any]) -> bytes:
+    """Bytes of an `.npy` file."""
+    out = io.BytesIO()
+    np.save(out, array, allow_pickle=False)
+    return out.getvalue()
+
+
+def write_bundle(path: str | Path, manifest: Manifest, files: dict[str, bytes]) -> None:
+    """Write manifest and files; the same content gives the same bytes."""
+    hashes = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
+    content = asdict(manifest) | {"hashes": hashes}
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode()
+
+    def fill(file: Any) -> None:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for name, data in [(MANIFEST, text), *sorted(files.items())]:
+                info = zipfile.ZipInfo(name, EPOCH)
+                info.external_attr = 0o644 << 16
+                archive.writestr(info, data)
+
+    write_durably(path, fill)
+
+
+def _members(path: Path, content: bytes) -> dict[str, bytes]:
+    """Files of the zip; a size or name that cannot be ours is refused before it is read."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            infos = archive.infolist()
+            if len({i.filename for i in infos}) != len(infos):
+                raise ValueError("a name appears twice")
+            if any(i.compress_type != zipfile.ZIP_STORED for i in infos):
+                raise ValueError("a member is compressed")
+            return {i.filename: archive.read(i) for i in infos}
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError,
+            RuntimeError) as error:
+        raise InputError(
+            f"{path}: not a readable bundle ({error}); copy or export it again"
+        ) from None
+
+
+def _manifest(path: Path, text: bytes) -> Manifest:
+    """Parse and check the manifest."""
+    try:
+        content = json.loads(text)
+        schema = content["schema"]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: {MANIFEST} is not readable; export the bundle again") from None
+    if schema != SCHEMA:
+        raise InputError(
+            f"{path}: bundle schema is {schema!r}, this version reads {SCHEMA}; export it again "
+            "with this version, or install the version that wrote it"
+        )
+    names = {f.name for f in fields(Manifest)}
+    if set(content) != names:
+        raise InputError(
+            f"{path}: {MANIFEST} lacks {sorted(names - set(content))} and has unknown "
+            f"{sorted(set(content) - names)}; export the bundle again"
+        )
+    return Manifest(**content)
+
+
+def _check(path: Path, bundle: Bundle) -> None:
+    """Shapes must fit each other before anything runs on them."""
+    m = bundle.manifest
+    delays = m.history_samples + 1
+    front = bundle.front()
+    shapes = {
+        "thresholds": (len(m.thresholds), m.n_mu),
+        "label_lag": (len(m.label_lag), m.n_mu),
+        "window": (m.window, WINDOW),
+        "step": (m.step, STEP),
+        "front rows": (len(front[0]) if front else 0, delays * len(m.channel_map) if front else 0),
+        "inputs": (front[0].shape[1] if front else len(m.channel_map), m.inputs),
+    }
+    for what, (came, allowed) in shapes.items():
+        if came != allowed:
+            raise InputError(f"{path}: {what} is {came}, must be {allowed}; export it again")
+    if not all(0 <= c < m.channels for c in m.channel_map):
+        raise InputError(f"{path}: channel_map points outside the {m.channels} channels")
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """Open a bundle and verify every hash.
+
+    Raises
+    ------
+    InputError
+        Missing, empty, truncated or altered file, or a schema of another version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such bundle")
+    if not 0 < path.stat().st_size <= LARGEST_FILE_BYTES:
+        raise InputError(f"{path}: {path.stat().st_size} bytes cannot be a bundle")
+    content = path.read_bytes()
+    files = _members(path, content)
+    if MANIFEST not in files:
+        raise InputError(f"{path}: has no {MANIFEST}; not a bundle")
+    manifest = _manifest(path, files.pop(MANIFEST))
+    if set(files) != set(manifest.hashes):
+        raise InputError(f"{path}: its files are not those of its manifest; copy it again")
+    for name, data in files.items():
+        if hashlib.sha256(data).hexdigest() != manifest.hashes[name]:
+            raise InputError(f"{path}: {name} is damaged (sha256 differs); copy it again")
+    bundle = Bundle(str(path), hashlib.sha256(content).hexdigest(), manifest, files)
+    try:
+        _check(path, bundle)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: manifest and files do not fit ({error})") from None
+    return bundle

@@ -1,0 +1,69 @@
+"""The mu-* commands, one thin file each, and what all of them do alike."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+def guarded(name: str, work: Callable[[], int]) -> int:
+    """Run a command: what came from outside and cannot be used is one line and exit code 2.
+
+    Parameters
+    ----------
+    name : str
+        The command, as typed.
+    work : callable
+        Returns the exit code.
+    """
+    from spikewire.link.transport import LinkError
+    from spikewire.signals import InputError
+
+    try:
+        return work()
+    except (InputError, LinkError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{name}: {where}{error.strerror or error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted, nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    return BAD_INPUT
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[float, str], None]]:
+    """A bar on a terminal, a line per stage elsewhere; always on stderr.
+
+    Yields
+    ------
+    callable (share done 0..1, words)
+    """
+    if not sys.stderr.isatty():
+        yield lambda share, words: print(f"{title}: {words}", file=sys.stderr, flush=True)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.fields[title]}"), BarColumn(bar_width=24), TimeElapsedColumn(),
+               TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=1.0, title=title)
+        yield lambda share, words: bar.update(task, completed=share, description=words)
+
+
+def check_out(path: str, suffix: str) -> Path:
+    """Refuse an output that could not be written at the end of long work."""
+    from spikewire.signals import InputError
+
+    out = Path(path)
+    if out.suffix != suffix:
+        raise InputError(f"{out}: the output's name ends in {suffix}")
+    if not out.parent.is_dir():
+        raise InputError(f"{out.parent}: no such folder; make it first")
+    return out

@@ -1,0 +1,62 @@
+"""mu-export: model folder -> bundle."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from importlib import util
+from pathlib import Path
+
+from spikewire.commands import check_out, guarded, progress
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options of mu-export."""
+    p = argparse.ArgumentParser(
+        prog="mu-export", description="Export a trained decoder as a bundle for the board.",
+        epilog="example: mu-export vastus_model --out vastus.mub --trt fp16",
+    )
+    p.add_argument("model", help="folder made by mu-train")
+    p.add_argument("--out", required=True, help="bundle to write, .mub")
+    p.add_argument("--trt", choices=["fp32", "fp16"], default="fp32",
+                   help="precision in the graph; fp32 is always in the bundle too")
+    p.add_argument("--decoder", choices=["auto", "network", "linear"], default="auto",
+                   help="auto: the better one on the validation part")
+    p.add_argument("--json", action="store_true", help="print the result as JSON")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point."""
+    args = parser().parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up chatter
+    return guarded("mu-export", lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export and report."""
+    from spikewire.signals import InputError
+
+    out = check_out(args.out, ".mub")
+    if not (Path(args.model) / "model.json").is_file():
+        raise InputError(f"{args.model}: no model folder (no model.json in it); see mu-train")
+    if util.find_spec("onnxruntime") is None:
+        raise InputError("mu-export checks every graph with ONNX Runtime, which is not installed; "
+                         "type: pip install 'spikewire[ort]'")
+    with progress("export") as report:
+        report(0.0, "loading TensorFlow")
+        from spikewire import export, train
+
+        model = train.load(Path(args.model))
+        report(0.3, "Keras -> ONNX -> golden windows")
+        facts = export.export(model, out, [args.trt], args.decoder)
+        report(1.0, "done")
+    if args.json:
+        print(json.dumps(facts))
+        return 0
+    print(f"{out}: {facts['decoder']} decoder, {facts['n_mu']} units, {facts['bytes']} bytes")
+    for precision, difference in facts["precisions"].items():
+        print(f"{precision}: largest difference from Keras over 200 windows {difference:.1e} "
+              f"(allowed {export.TOLERANCE[precision]:.0e})")
+    return 0

@@ -1,0 +1,134 @@
+"""mu-run: source -> decoder -> link, in real time."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import signal
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+from spikewire.commands import check_out, guarded
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options of mu-run."""
+    p = argparse.ArgumentParser(
+        prog="mu-run", description="Decode a live source and send spikes to a controller.",
+        epilog="example: mu-run vastus.mub --source 'replay:vastus.mat?span=17.8:24' "
+               "--link 'serial:/dev/ttyTHS1?baud=921600&arm=1' --record run.mcap",
+    )
+    p.add_argument("bundle", help=".mub made by mu-export")
+    p.add_argument("--source", required=True, metavar="URI", help="replay:FILE?span=A:B")
+    p.add_argument("--link", action="append", default=[], metavar="URI",
+                   help="serial:PORT?baud=921600&profile=full|short, null:, loopback:; "
+                        "arm=1 lets it arm")
+    p.add_argument("--engine", default="auto", help="auto, ort, null (an idle control)")
+    p.add_argument("--precision", choices=["fp32", "fp16"], default="fp32")
+    p.add_argument("--pace", choices=["real", "max"], default="real",
+                   help="max: as fast as the machine allows, on a clock of its own")
+    p.add_argument("--duration", type=float, metavar="S", help="stop after S seconds of signal")
+    p.add_argument("--record", metavar="LOG.mcap", help="log samples, spikes, states and frames")
+    p.add_argument("--trains", metavar="OUT.npz", help="write the decoded spike trains")
+    p.add_argument("--json", action="store_true", help="print the summary as JSON")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point."""
+    # Before numpy is loaded: its matrix products must not spin up threads on a shared board.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    args = parser().parse_args(argv)
+    return guarded("mu-run", lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Open everything, then run the loop until the source ends or a signal comes."""
+    from spikewire.io.npz import write_trains
+
+    trains_out = check_out(args.trains, ".npz") if args.trains else None
+    stop = Stop()
+    with ExitStack() as opened:
+        loop = assemble(args, opened)
+        stop.clock, stop.until = loop.clock, args.duration and loop.clock.now() + args.duration
+        print(f"mu-run: {loop.engine.name}, {args.source}, arm id {loop.guard.arm_id:08x}",
+              file=sys.stderr, flush=True)
+        gc.freeze()  # what is loaded now lives to the end: collections stay short
+        loop.run(stop)
+        summary = loop.summary()
+        if trains_out and loop.spool:
+            m = summary["n_mu"]
+            write_trains(trains_out, loop.spool.trains(m, loop.source.fs_hz, loop.engine.name))
+    show(summary, args.json)
+    return 0
+
+
+class Stop:
+    """True once a signal came or the duration is over."""
+
+    def __init__(self) -> None:
+        self.signalled, self.until, self.clock = False, None, None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._signal)
+
+    def _signal(self, *_: Any) -> None:
+        self.signalled = True
+
+    def __call__(self) -> bool:
+        return self.signalled or (self.until is not None and self.clock.now() >= self.until)
+
+
+def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
+    """Bundle, source, engine, links and log, in an order that fails before anything is written."""
+    from spikewire.bundle import read_bundle
+    from spikewire.io.runlog import RunLog
+    from spikewire.io.source import open_source
+    from spikewire.link.transport import open_link
+    from spikewire.runtime.clock import MonotonicClock, VirtualClock
+    from spikewire.runtime.engine import open_engine
+    from spikewire.runtime.loop import Loop
+    from spikewire.runtime.spool import Spool
+    from spikewire.signals import InputError
+
+    if args.duration is not None and not args.duration > 0:
+        raise InputError(f"--duration is {args.duration:g}, allowed is more than 0 seconds")
+    bundle = read_bundle(args.bundle)
+    engine = open_engine(bundle, args.engine, args.precision)
+    links = []
+    for uri in args.link:
+        links.append(open_link(uri))
+        opened.callback(links[-1].close)
+    clock = MonotonicClock() if args.pace == "real" else VirtualClock()
+    source = open_source(args.source, clock)
+    opened.callback(source.close)
+    m = bundle.manifest
+    for what, came, wanted in (("rate", source.fs_hz, m.fs_hz),
+                               ("channels", source.channels, m.channels)):
+        if came != wanted:
+            raise InputError(f"source {args.source}: {what} {came:g}, the bundle was trained on "
+                             f"{wanted:g}; use a bundle made for this source")
+    log = None
+    if args.record:
+        log = RunLog(args.record, source, {"bundle": bundle.path, "bundle_sha256": bundle.sha256,
+                                           "engine": engine.name})
+        opened.callback(log.close)
+    return Loop(source, bundle, engine, links, clock, log, Spool() if args.trains else None)
+
+
+def show(summary: dict[str, Any], as_json: bool) -> None:
+    """Print the summary."""
+    if as_json:
+        print(json.dumps(summary))
+        return
+    s = summary
+    print(f"{s['steps']} steps, {s['decoded']} decoded, {s['missed']} missed, {s['gaps']} gaps, "
+          f"{s['spikes']} spikes of {s['n_mu']} units ({s['decoder']}, {s['engine']})")
+    for name in ("age_ms", "decode_delay_ms", "compute_ms"):
+        v = s[name]
+        print(f"{name[:-3]:13s} p50 {v['p50']:6.2f}  p99 {v['p99']:6.2f}  max {v['max']:6.2f} ms")
+    print(f"drive delay   {s['drive_delay_ms']:.0f} ms; states {s['states']}")
+    for link in s["links"]:
+        print(f"{link['uri']}: {link['sent']} frames sent, {link['dropped']} dropped")

@@ -1,0 +1,89 @@
+"""mu-train: recording and spike trains -> a model folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+from spikewire.commands import guarded, progress
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options of mu-train."""
+    p = argparse.ArgumentParser(
+        prog="mu-train", description="Train a decoder; the linear MU filter is trained beside it.",
+        epilog="example: mu-train vastus.mat --labels vastus_trains.npz --hold-out 18:24 "
+               "--out vastus_model",
+    )
+    p.add_argument("recording", help=".npz or OTBiolab+ .mat")
+    p.add_argument("--labels", required=True, help="spike trains of this recording, .npz")
+    p.add_argument("--recipe", help="a .toml of models/ (default: the recommended decoder)")
+    p.add_argument("--out", required=True, help="model folder to make")
+    p.add_argument("--hold-out", default="", metavar="A:B,...",
+                   help="seconds that nothing may learn from, labels included")
+    p.add_argument("--units", default="", metavar="K,...", help="train on these units only")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--any-rms", action="store_true", help="accept an implausible amplitude")
+    p.add_argument("--json", action="store_true", help="print the result as JSON")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point."""
+    args = parser().parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up chatter
+    return guarded("mu-train", lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train and report."""
+    from spikewire import dataset
+    from spikewire.decompose import re_estimate
+    from spikewire.io import read_recording, read_trains
+    from spikewire.recipe import Recipe, read_recipe
+    from spikewire.signals import InputError, SpikeTrains, parse_spans
+
+    recipe = read_recipe(args.recipe) if args.recipe else Recipe()
+    out = Path(args.out)
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and
+                                              not (out / "model.json").is_file())):
+        raise InputError(f"{out}: exists and is no model folder; choose another name")
+    recording = read_recording(args.recording, args.any_rms)
+    trains = read_trains(args.labels)
+    if args.units:
+        try:
+            units = [int(k) for k in args.units.split(",")]
+            trains = SpikeTrains([trains.times[k] for k in units], trains.fs_hz)
+        except (ValueError, IndexError):
+            raise InputError(f"--units {args.units}: allowed are 0 to {len(trains) - 1}, with "
+                             "commas between them") from None
+    if any(len(t) and t[-1] >= len(recording.emg) for t in trains.times):
+        raise InputError(f"{args.labels}: has discharges after the end of {args.recording}")
+    started = time.monotonic()
+    with progress("train") as report:
+        report(0.0, f"{recording.summary()}; {len(trains)} units; loading TensorFlow")
+        from spikewire import train
+
+        hold_out = parse_spans(args.hold_out, recording.fs_hz, len(recording.emg))
+        spans = dataset.spans_without(len(recording.emg), hold_out, train.guard_samples(recipe))
+        if hold_out:
+            trains = re_estimate(recording, trains, spans)
+        model = train.fit(recording, trains, recipe, spans, out, args.seed, report)
+    train.save(out, model)
+    facts = model.facts
+    if args.json:
+        print(json.dumps({k: facts[k] for k in ("validation", "decoder", "n_mu", "weights",
+                          "loading", "seed")} | {"seconds": round(time.monotonic() - started, 1)},
+                         default=float))
+        return 0
+    rows = {k: facts["validation"][k] for k in ("network", "linear")}
+    print(f"{facts['n_mu']} units, {facts['weights']} weights, "
+          f"{time.monotonic() - started:.0f} s -> {out}")
+    print("on the validation part   F1     worst unit")
+    for name, row in rows.items():
+        print(f"{name:22s}  {row['f1']:.3f}  {row['f1_worst']:.3f}")
+    print(f"chosen: {facts['decoder']}")
+    return 0

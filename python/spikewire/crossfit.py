@@ -1,0 +1,137 @@
+"""The linear MU filters of a recording, and their outputs as a new recording would give them.
+
+A filter of 24 x 64 weights fits the discharges it was solved from better than any others. Whatever
+is chosen or trained on filter outputs (ridge, thresholds, network) therefore uses outputs of
+filters that were solved without the part they are applied to (cross-fitting).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import maximum_filter1d
+
+from spikewire import filters
+from spikewire.score import TOLERANCE_SAMPLES, nearest
+from spikewire.signals import Floats, InputError, Span, SpikeTrains
+
+FOLDS, PARTS = 5, 10
+SCALE_PERCENTILE = 99.7  # about the height of a discharge in a filter's output
+THRESHOLDS = np.arange(0.2, 0.9, 0.02)
+PEAK_REACH = 10  # samples on each side that a local maximum must exceed
+
+
+@dataclass(frozen=True)
+class Front:
+    """Filters of all units.
+
+    Attributes
+    ----------
+    kernels : float32 (delays * channels, n_mu), answering 1 at the mean discharge
+    scale : float32 (n_mu,), height of a discharge; the network's input is output / scale
+    thresholds : float32 (n_mu,), in units of the scaled output
+    loading : float, the ridge
+    f1 : float, sample-level F1 of the cross-fitted outputs at the thresholds
+    """
+
+    kernels: Floats
+    scale: Floats
+    thresholds: Floats
+    loading: float
+    f1: float
+
+    def outputs(self, emg: Floats) -> Floats:
+        """Scaled outputs: float32 (samples, n_mu)."""
+        return filters.apply(emg, self.kernels) / self.scale
+
+
+class CrossFit:
+    """Second-order statistics of the training spans, kept per part so that any can be left out."""
+
+    def __init__(
+        self, emg: Floats, trains: SpikeTrains, spans: Sequence[Span], delays: int
+    ) -> None:
+        self.emg, self.trains, self.spans, self.delays = emg, trains, spans, delays
+        whole = sum(b - a for a, b in spans)
+        self.parts: list[Span] = []
+        for start, stop in spans:
+            edges = np.linspace(start, stop, max(1, round((stop - start) * PARTS / whole)) + 1)
+            cuts = edges.astype(int).tolist()
+            self.parts += list(zip(cuts[:-1], cuts[1:], strict=True))
+        self._covariances = [
+            filters.extended_covariance([emg[a:b]], delays) * (b - a) for a, b in self.parts
+        ]
+        self._sums = [self._means(part) for part in self.parts]
+
+    def _means(self, part: Span) -> tuple[filters.Doubles, filters.Doubles]:
+        """Sums of the extended vectors at each unit's discharges in a part, and their number."""
+        start, stop = part
+        x = self.emg[start:stop]
+        made = [
+            filters.triggered_mean(x, times - start, self.delays)
+            for times in self.trains.between(start, stop).times
+        ]
+        return np.stack([s for s, _ in made], 1), np.array([float(n) for _, n in made])
+
+    def kernels(self, loading: float, without: Sequence[int] = ()) -> Floats:
+        """Filters from all parts but those left out."""
+        use = [k for k in range(len(self.parts)) if k not in without]
+        samples = sum(self.parts[k][1] - self.parts[k][0] for k in use)
+        counts = sum(self._sums[k][1] for k in use)
+        if not np.all(counts):
+            silent = np.flatnonzero(np.asarray(counts) == 0).tolist()
+            raise InputError(
+                f"motor units {silent} have no discharge in a part of the training data; drop "
+                "them or train on a longer recording"
+            )
+        covariance = sum(self._covariances[k] for k in use) / samples
+        means = sum(self._sums[k][0] for k in use) / counts
+        return filters.solve(covariance, means, loading).astype(np.float32)
+
+    def cross_outputs(self, loading: float) -> list[Floats]:
+        """Outputs over each span, every sample from filters solved without its own part."""
+        out = np.zeros((len(self.emg), len(self.trains)), np.float32)
+        for fold in range(min(FOLDS, len(self.parts))):
+            left_out = list(range(fold, len(self.parts), FOLDS))
+            bank = self.kernels(loading, left_out)
+            for k in left_out:
+                start, stop = self.parts[k]
+                before = max(0, start - self.delays + 1)
+                out[start:stop] = filters.apply(self.emg[before:stop], bank)[start - before :]
+        return [out[a:b] for a, b in self.spans]
+
+    def front(self, loadings: Sequence[float]) -> tuple[Front, list[Floats]]:
+        """Choose the ridge by cross-fitted F1; return the filters and the scaled outputs."""
+        best: tuple[float, float, Floats, list[Floats]] | None = None
+        for loading in loadings:
+            outputs = self.cross_outputs(loading)
+            chosen = [self._threshold(outputs, unit) for unit in range(len(self.trains))]
+            f1 = float(np.mean([f for f, _ in chosen]))
+            if best is None or f1 > best[0]:
+                best = f1, loading, np.array([t for _, t in chosen], np.float32), outputs
+        assert best is not None
+        f1, loading, thresholds, outputs = best
+        scale = np.percentile(np.concatenate(outputs), SCALE_PERCENTILE, axis=0)
+        scale = scale.astype(np.float32)
+        front = Front(self.kernels(loading), scale, thresholds / scale, loading, f1)
+        return front, [o / scale for o in outputs]
+
+    def _threshold(self, outputs: Sequence[Floats], unit: int) -> tuple[float, float]:
+        """Best F1 of one unit over the thresholds, and the middle of the thresholds reaching it."""
+        heights, hits = [], []
+        labels = 0
+        for x, (start, stop) in zip(outputs, self.spans, strict=True):
+            source = x[:, unit]
+            peak = source >= maximum_filter1d(source, 2 * PEAK_REACH + 1)
+            at = np.flatnonzero(peak & (source > THRESHOLDS[0] / 2))
+            times = self.trains.between(start, stop).times[unit] - start
+            near = np.abs(nearest(times, at)) <= TOLERANCE_SAMPLES if len(times) else at < 0
+            heights.append(source[at])
+            hits.append(near)
+            labels += len(times)
+        height, hit = np.concatenate(heights), np.concatenate(hits)
+        above = height[:, None] >= THRESHOLDS
+        f1 = 2 * (above & hit[:, None]).sum(0) / (above.sum(0) + labels)
+        return float(f1.max()), float(np.mean(THRESHOLDS[f1 >= f1.max() - 1e-9]))

@@ -1,0 +1,172 @@
+"""spikewire's own files: recordings and spike trains as plain `.npz`, never pickled."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from spikewire.durable import write_durably
+from spikewire.signals import UNITS_UV, InputError, Recording, SpikeTrains
+
+LARGEST_ARRAY_BYTES = 4 << 30
+DAMAGED = (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile,
+           NotImplementedError, RuntimeError)
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray[Any, np.dtype[Any]]:
+    """One member, refused before memory is taken if its header promises more than it holds."""
+    info = archive.getinfo(f"{name}.npy")
+    with archive.open(info) as file:
+        version = npy.read_magic(file)
+        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = header(file)
+    size = dtype.itemsize * int(np.prod([int(n) for n in shape], dtype=object))
+    if dtype.hasobject or size > min(info.file_size, LARGEST_ARRAY_BYTES):
+        raise ValueError(f"array {name!r} claims {size} bytes, the file holds {info.file_size}")
+    with archive.open(info) as file:
+        return npy.read_array(file, allow_pickle=False)
+
+
+def read_arrays(path: Path, needed: Iterable[str], optional: Iterable[str]) -> dict[str, Any]:
+    """Arrays of an `.npz` by name.
+
+    Raises
+    ------
+    InputError
+        Not an `.npz`, damaged, or a needed array is missing.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            have = {n[:-4] for n in archive.namelist() if n.endswith(".npy")}
+            missing = [n for n in needed if n not in have]
+            if missing:
+                raise InputError(
+                    f"{path}: has no {', '.join(missing)} (it holds {', '.join(sorted(have))})"
+                )
+            wanted = [*needed, *(n for n in optional if n in have)]
+            return {n: _array(archive, n) for n in wanted}
+    except InputError:
+        raise
+    except DAMAGED as error:
+        raise InputError(f"{path}: not a readable .npz ({error})") from None
+
+
+def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    """Write an `.npz` beside `path`, then rename it over."""
+    write_durably(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+
+
+def _numbers(path: Path, name: str, value: Any, ndim: int) -> Any:
+    """Refuse text, booleans and wrong dimensions."""
+    if value.dtype.kind not in "iuf" or value.ndim != ndim:
+        raise InputError(
+            f"{path}: {name} is {value.dtype} of {value.ndim} dimensions, allowed are numbers of "
+            f"{ndim}"
+        )
+    return value
+
+
+def _scalar(path: Path, name: str, value: Any) -> float:
+    """One finite number, stored as a scalar or an array of one."""
+    if value.dtype.kind not in "iuf" or value.size != 1 or not np.isfinite(value).all():
+        raise InputError(f"{path}: {name} is {value!r}, allowed is one number")
+    return float(value.reshape(()))
+
+
+def read_recording(path: Path) -> Recording:
+    """Read a recording: `emg` (samples, channels), `fs_hz`, `unit`, and what else it knows.
+
+    Raises
+    ------
+    InputError
+        Damaged file, missing array, or a missing or unknown unit.
+    """
+    optional = ("unit", "grid_row", "grid_col", "ied_mm", "force", "force_unit", "segments", "name")
+    a = read_arrays(path, ("emg", "fs_hz"), optional)
+    unit = str(a["unit"]) if "unit" in a else ""
+    if unit not in UNITS_UV:
+        came = f"unit is {unit!r}" if unit else "unit is missing"
+        raise InputError(
+            f'{path}: {came}, allowed are {", ".join(UNITS_UV)}; save it with unit="uV"'
+        )
+    emg = _numbers(path, "emg", a["emg"], 2)
+    channels = {n: _numbers(path, n, a[n], 1).astype(np.int64) if n in a else None
+                for n in ("grid_row", "grid_col")}
+    for name, places in channels.items():
+        if places is not None and len(places) != emg.shape[1]:
+            raise InputError(f"{path}: {name} has {len(places)} places for {emg.shape[1]} channels")
+    force = _numbers(path, "force", a["force"], 1).astype(np.float32) if "force" in a else None
+    if force is not None and len(force) != len(emg):
+        raise InputError(f"{path}: force has {len(force)} samples, emg {len(emg)}")
+    segments = _numbers(path, "segments", a["segments"], 2).astype(np.int64) \
+        if "segments" in a else None
+    return Recording(
+        np.ascontiguousarray(emg * np.float32(UNITS_UV[unit]), np.float32),
+        _scalar(path, "fs_hz", a["fs_hz"]),
+        str(a.get("name", path.stem)),
+        **channels,
+        ied_mm=_scalar(path, "ied_mm", a["ied_mm"]) if "ied_mm" in a else None,
+        force=force,
+        force_unit=str(a.get("force_unit", "")),
+        segments=segments,
+    )
+
+
+def write_recording(path: str | Path, recording: Recording) -> None:
+    """Write a recording in microvolts."""
+    fields = ("grid_row", "grid_col", "ied_mm", "force", "segments")
+    known = {n: getattr(recording, n) for n in fields if getattr(recording, n) is not None}
+    write_arrays(Path(path), {
+        "emg": recording.emg, "fs_hz": recording.fs_hz, "unit": "uV", "name": recording.name,
+        "force_unit": recording.force_unit, **known,
+    })
+
+
+def read_trains(path: Path) -> SpikeTrains:
+    """Read spike trains: `sample` (sorted), `unit`, `n_units`, `fs_hz`, and their quality.
+
+    Raises
+    ------
+    InputError
+        Damaged file, missing array, lengths or indices that do not fit together.
+    """
+    per_unit = ("sil", "pnr_db", "cov_isi")
+    a = read_arrays(path, ("sample", "unit", "n_units", "fs_hz"), (*per_unit, "method"))
+    sample, unit = (_numbers(path, n, a[n], 1) for n in ("sample", "unit"))
+    n_units = _scalar(path, "n_units", a["n_units"])
+    fits = len(sample) == len(unit) and sample.dtype.kind in "iu" and unit.dtype.kind in "iu"
+    if not fits or not 0 < n_units <= 1024 or (
+        len(unit) and not 0 <= unit.min() <= unit.max() < n_units
+    ):
+        raise InputError(
+            f"{path}: {len(sample)} samples, {len(unit)} unit numbers and n_units {n_units:g} do "
+            "not fit: both are integers of the same length, units 0..n_units-1"
+        )
+    if len(sample) and (np.diff(sample.astype(np.int64)) < 0).any():
+        raise InputError(f"{path}: sample is not sorted")
+    sample = sample.astype(np.int64)
+    return SpikeTrains(
+        [sample[unit == k] for k in range(int(n_units))],
+        _scalar(path, "fs_hz", a["fs_hz"]),
+        *(a.get(n) for n in per_unit),
+        str(a.get("method", "")),
+    )
+
+
+def write_trains(path: str | Path, trains: SpikeTrains) -> None:
+    """Write spike trains, all units in one sorted list."""
+    sample = np.concatenate([*trains.times, np.zeros(0, np.int64)]).astype(np.int64)
+    unit = np.repeat(np.arange(len(trains), dtype=np.int32), [len(t) for t in trains.times])
+    order = np.argsort(sample, kind="stable")
+    per_unit = {n: getattr(trains, n) for n in ("sil", "pnr_db", "cov_isi")}
+    write_arrays(Path(path), {
+        "sample": sample[order], "unit": unit[order], "n_units": len(trains),
+        "fs_hz": trains.fs_hz, "method": trains.method,
+        **{n: v for n, v in per_unit.items() if v is not None},
+    })

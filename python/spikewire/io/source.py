@@ -1,0 +1,101 @@
+"""The contract of a live source, and which source answers to which URI."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from spikewire.signals import InputError
+
+SOURCES = {"replay": "spikewire.io.replay"}
+
+
+class Clock(Protocol):
+    """What tells the time to a source: the machine's monotonic clock, or a test."""
+
+    def now(self) -> float:
+        """Seconds since some fixed moment."""
+
+    def sleep_until(self, moment: float) -> None:
+        """Return at `moment`, at once if it has passed."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Successive samples that arrived together.
+
+    Attributes
+    ----------
+    first : int
+        The amplifier's counter of the first sample; a jump is a gap.
+    counts : int16 or int32 (samples, channels)
+        Raw converter counts; microvolts are counts * lsb_uv of the source.
+    arrival_s : float
+        When the host received them, on the injected clock.
+    """
+
+    first: int
+    counts: NDArray[Any]
+    arrival_s: float
+
+
+class Source(Protocol):
+    """A live stream of samples.
+
+    Attributes
+    ----------
+    uri : str
+    fs_hz, lsb_uv, latency_s : float
+        Rate, microvolts per count, and the declared delay from skin to host.
+    channels : int
+    block_samples : int
+        Most samples of one block; above 20 the source is not fit for control.
+    ended : bool
+        True after the last block of a finite source.
+    """
+
+    uri: str
+    fs_hz: float
+    lsb_uv: float
+    latency_s: float
+    channels: int
+    block_samples: int
+    ended: bool
+
+    def read(self, timeout_s: float) -> list[Block]:
+        """Blocks that have arrived; waits for the first one, at most `timeout_s`."""
+
+    def close(self) -> None:
+        """Let go of the amplifier or file."""
+
+
+def open_source(uri: str, clock: Clock) -> Source:
+    """Open the source that a URI names, such as `replay:rec.npz?span=18:24`.
+
+    Raises
+    ------
+    InputError
+        Unknown scheme or option, or the source cannot be opened.
+    """
+    scheme, colon, rest = uri.partition(":")
+    if not colon or scheme not in SOURCES:
+        raise InputError(
+            f"source {uri!r}: allowed are {', '.join(f'{s}:...' for s in SOURCES)}, e.g. "
+            "replay:rec.npz?span=18:24"
+        )
+    where, _, query = rest.partition("?")
+    pairs = [part.partition("=") for part in filter(None, query.split("&"))]
+    options = {key: value for key, _, value in pairs}
+    source: Source = import_module(SOURCES[scheme]).open_uri(uri, where, options, clock)
+    return source
+
+
+def refuse_unknown(uri: str, options: dict[str, str], allowed: set[str]) -> None:
+    """Name an option that this source does not have."""
+    for key in options.keys() - allowed:
+        raise InputError(
+            f"source {uri!r}: option {key!r} is unknown, allowed are {', '.join(sorted(allowed))}"
+        )

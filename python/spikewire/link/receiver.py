@@ -1,0 +1,259 @@
+"""What a controller makes of the frames: which to believe, and how much assistance they allow.
+
+The rules in short. A frame is accepted if it decodes, is of the expected model, and its counter
+went up by 1 to 3. It is usable if the decoder is ACTIVE, the drive is there and the EMG behind it
+is at most 80 ms old by now. Assistance ends 100 ms after the last usable frame and does not come
+back by itself. Time is whatever clock the caller reads; it is passed in, in seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .codec import FrameError, Step, decode_frame
+from .table import BY_TYPE, COUNT_NA, N_UNITS, SHORT, STATES, STEP
+
+AGE_MAX_MS = 80.0
+HOLD_S = 0.030  # three steps without a usable frame change nothing
+LATCH_S = 0.100  # as long as moteus and ODrive wait by default before they stop a motor
+MAX_DELTA = 3  # of the counter
+TRUST = 3  # frames in a row after a jump; also repeats in a row that make a value stale
+LOSS_MAX = 0.05  # share of frames lost in LOSS_S
+LOSS_S = 1.0
+
+ACTIVE = next(key for key, name in STATES.items() if name == "ACTIVE")
+STOPPED = tuple(key for key, name in STATES.items() if name in ("SAFE", "FAULT"))
+
+# serial type -> modulus of the counter of that message
+_MODULUS = {
+    kind: message.field("counter").modulus or 1
+    for kind, (message, _) in BY_TYPE.items()
+    if message in (STEP, SHORT)
+}
+
+
+class Ages:
+    """Histogram of ages in bins of 0.1 ms: percentiles of any number of frames in fixed memory."""
+
+    BIN_MS = 0.1
+
+    def __init__(self) -> None:
+        largest_ms = STEP.field("age_ms").largest * STEP.field("age_ms").scale
+        self.bins: NDArray[np.int64] = np.zeros(math.ceil(largest_ms / self.BIN_MS) + 2, np.int64)
+        self.max_ms = math.nan
+
+    def add(self, age_ms: float) -> None:
+        """Count one age; NaN is left out."""
+        if not math.isnan(age_ms):
+            self.bins[min(int(age_ms / self.BIN_MS), len(self.bins) - 1)] += 1
+            self.max_ms = age_ms if math.isnan(self.max_ms) else max(age_ms, self.max_ms)
+
+    def percentile(self, q: float) -> float:
+        """Return the age in ms that q % of the frames do not exceed, up to a bin; NaN if none."""
+        total = int(self.bins.sum())
+        if total == 0:
+            return math.nan
+        rank = max(1, math.ceil(total * q / 100.0))
+        place = int(np.searchsorted(np.cumsum(self.bins), rank))
+        return min((place + 1) * self.BIN_MS, self.max_ms)
+
+
+@dataclass
+class Statistics:
+    """What came, counted.
+
+    Attributes
+    ----------
+    accepted, usable : int
+        Frames.
+    rejected : counter of str
+        Frames by reason: the `check` of a FrameError, "model", "slot", "repeated" or "jump".
+    gaps : int
+        Frames that the counter says are missing.
+    stale_marked_valid : int
+        Accepted frames that say ACTIVE with an age above 80 ms: an error of the decoder.
+    states : counter of str
+        Accepted frames by state.
+    ages : Ages
+        Of accepted frames, as sent.
+    spikes : int64 (64,)
+        Spikes of each motor unit.
+    first, last : Step or None
+        Accepted frames.
+    """
+
+    accepted: int = 0
+    usable: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    gaps: int = 0
+    stale_marked_valid: int = 0
+    states: Counter[str] = field(default_factory=Counter)
+    ages: Ages = field(default_factory=Ages)
+    spikes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(N_UNITS, np.int64))
+    first: Step | None = None
+    last: Step | None = None
+
+    def add(self, step: Step, usable: bool) -> None:
+        """Count an accepted frame."""
+        self.accepted += 1
+        self.usable += usable
+        self.states[STATES[step.state]] += 1
+        self.stale_marked_valid += step.state == ACTIVE and step.age_ms > AGE_MAX_MS
+        self.ages.add(step.age_ms)
+        self.spikes[: len(step.counts)] += np.where(step.counts == COUNT_NA, 0, step.counts)
+        self.first = self.first or step
+        self.last = step
+
+
+class Receiver:
+    """Judges the frames of one slot.
+
+    Parameters
+    ----------
+    model_id16 : int, optional
+        Frames of another model are rejected; None takes any.
+    slot : int
+        The bundle to listen to.
+    age_max_ms : float
+        Oldest EMG to act on.
+
+    Attributes
+    ----------
+    latched : bool
+        Assistance is off until `rearm`.
+    stats : Statistics
+    """
+
+    def __init__(
+        self, model_id16: int | None = None, slot: int = 0, age_max_ms: float = AGE_MAX_MS
+    ) -> None:
+        self.model_id16 = model_id16
+        self.slot = slot
+        self.age_max_ms = age_max_ms
+        self.latched = False
+        self.stats = Statistics()
+        self._received_at = -math.inf  # last accepted frame
+        self._usable_at: float | None = None  # last usable one
+        self._counter: int | None = None
+        self._repeats = 0
+        self._streak = 0  # good frames in a row, up to TRUST
+        self._loss_from = -math.inf  # begin of the second in which losses are counted
+        self._came = self._lost = 0
+
+    def accept(self, kind: int, payload: bytes, now: float) -> Step | None:
+        """Take one frame off the line.
+
+        Parameters
+        ----------
+        kind, payload : int, bytes
+            As `Deframer.feed` gives them.
+        now : float
+            Time of reception, s.
+
+        Returns
+        -------
+        Step or None
+            None if the frame was rejected; `stats.rejected` has the reason.
+        """
+        self._expire(now)
+        try:
+            step = self._judge(kind, payload, now)
+        except FrameError as error:
+            self.stats.rejected[error.check] += 1
+            # a frame of another slot says nothing about ours
+            if not self._trusted and error.check != "slot":
+                self._streak = 0
+            return None
+        self._take(step, now)
+        return step
+
+    def usable(self, now: float) -> bool:
+        """Tell whether the last frame may be acted on at `now`; `assist` says how much."""
+        last = self.stats.last
+        if last is None or not self._trusted or self._repeats >= TRUST:
+            return False
+        age_ms = last.age_ms + (now - self._received_at) * 1e3
+        drive_known = not math.isnan(last.drive[self.slot])
+        return last.state == ACTIVE and age_ms <= self.age_max_ms and drive_known
+
+    def assist(self, now: float) -> float:
+        """Return the share of assistance that may be given, 0..1.
+
+        1 up to 30 ms after the last usable frame, then down to 0 at 100 ms, and 0 from there until
+        `rearm`. SAFE, FAULT and more than 5 % of lost frames in a second end it at once.
+        """
+        self._expire(now)
+        if self.latched or self._usable_at is None:
+            return 0.0
+        silent = now - self._usable_at
+        return min(1.0, max(0.0, (LATCH_S - silent) / (LATCH_S - HOLD_S)))
+
+    def rearm(self, now: float) -> bool:
+        """Allow assistance again, if what comes is usable now; tell whether that was so."""
+        if self.usable(now):
+            self.latched = False
+            self._usable_at = now
+        return not self.latched
+
+    @property
+    def _trusted(self) -> bool:
+        """Enough good frames in a row have come since the start or the last jump."""
+        return self._streak >= TRUST
+
+    def _judge(self, kind: int, payload: bytes, now: float) -> Step:
+        """Return the step of a frame that may be accepted; FrameError for any other."""
+        step = decode_frame(kind, payload)
+        if not isinstance(step, Step):
+            raise FrameError("type", f"frame type 0x{kind:02x} is none that a decoder sends")
+        if step.slot != self.slot:
+            raise FrameError("slot", f"slot {step.slot} came, {self.slot} is listened to")
+        if self.model_id16 is not None and step.model_id16 != self.model_id16:
+            wanted = f"{self.model_id16:04x}"
+            raise FrameError("model", f"model {step.model_id16:04x} came, {wanted} is expected")
+        self._follow(kind, step.counter, now)
+        return step
+
+    def _follow(self, kind: int, counter: int, now: float) -> None:
+        """Compare the counter with the one before; FrameError for a repeat or a jump."""
+        last, self._counter = self._counter, counter
+        delta = 1 if last is None else (counter - last) % _MODULUS[kind]
+        if delta == 0:
+            self._repeats += 1
+            raise FrameError("repeated", f"counter {counter} came again")
+        self._repeats = 0
+        self._count_loss(delta - 1, now)
+        if delta > MAX_DELTA:
+            self._streak = 0
+            raise FrameError("jump", f"counter {counter} came after {last}")
+        self._streak = min(self._streak + 1, TRUST) if delta == 1 or self._trusted else 1
+
+    def _take(self, step: Step, now: float) -> None:
+        """Make an accepted frame the current one."""
+        self._received_at = now
+        self.stats.last = step
+        usable = self.usable(now)
+        self.stats.add(step, usable)
+        if step.state in STOPPED:
+            self.latched = True
+        if usable:
+            self._usable_at = now
+
+    def _expire(self, now: float) -> None:
+        """Latch if nothing usable has come for too long."""
+        if self._usable_at is not None and now - self._usable_at >= LATCH_S:
+            self.latched = True
+
+    def _count_loss(self, lost: int, now: float) -> None:
+        """Judge the losses of each second. A bad frame shows as a gap in the counter, too."""
+        self.stats.gaps += lost
+        if now - self._loss_from >= LOSS_S:
+            if self._lost > LOSS_MAX * (self._came + self._lost):
+                self.latched = True
+            self._loss_from, self._came, self._lost = now, 0, 0
+        self._came += 1
+        self._lost += lost

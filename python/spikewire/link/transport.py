@@ -1,0 +1,289 @@
+"""Links: where the frames of the decoder go, and where arm requests come from.
+
+Every link keeps the contract of `Link`. The two fakes that need no hardware are here; a link with
+hardware has a file of its own and a line in `LINKS`, and is imported only when asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from .codec import Arm, FrameError, Step, decode_arm, encode_arm, encode_short, encode_step
+from .framing import Deframer, frame
+from .table import ARM, SHORT, STEP
+
+# scheme of a URI -> module and function that open it
+LINKS: dict[str, tuple[str, str]] = {
+    "serial": ("spikewire.link.uart", "open_serial"),
+    "null": ("spikewire.link.transport", "open_null"),
+    "loopback": ("spikewire.link.transport", "open_loopback"),
+}
+# options of a URI -> values that are allowed, the default first
+COMMON_OPTIONS: dict[str, tuple[str, ...]] = {"arm": ("0", "1"), "profile": ("full", "short")}
+EXAMPLE = "serial:/dev/ttyTHS1?baud=921600&profile=full"
+
+
+class LinkError(OSError):
+    """A link cannot be opened or has gone away; the message is one line with what to do."""
+
+
+class Link(Protocol):
+    """What the decoder asks of a link; none of it ever blocks.
+
+    Attributes
+    ----------
+    uri : str
+        As it was opened.
+    may_arm : bool
+        Arm requests that come over this link count (option `arm=1`).
+    sent, dropped : int
+        Frames handed to the wire, and frames that were not.
+    """
+
+    uri: str
+    may_arm: bool
+    sent: int
+    dropped: int
+
+    def send(self, step: Step) -> bool:
+        """Send one frame, or drop it and return False if more than one is still queued.
+
+        The link puts its own counter into the frame, one for each slot. It also counts a dropped
+        frame, so that the controller sees the loss as a gap.
+
+        Raises
+        ------
+        LinkError
+            The link has gone away.
+        FrameError
+            The step fits into no frame.
+        """
+        ...
+
+    def poll(self) -> list[Arm]:
+        """Return the arm requests that came since the last call, oldest first.
+
+        Raises
+        ------
+        LinkError
+            The link has gone away.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the port; closing twice is fine, sending afterwards is a LinkError."""
+        ...
+
+
+@dataclass(frozen=True)
+class Uri:
+    """A link URI taken apart: `scheme:path?name=value&name=value`."""
+
+    text: str
+    scheme: str
+    path: str
+    query: tuple[tuple[str, str], ...]
+
+
+def parse_uri(text: str) -> Uri:
+    """Take a link URI apart; LinkError if it has no scheme."""
+    scheme, colon, rest = text.partition(":")
+    if not colon:
+        raise LinkError(f"link {text!r} has no scheme; type for instance {EXAMPLE}")
+    path, _, query = rest.partition("?")
+    parts = [part.partition("=") for part in query.split("&") if part]
+    return Uri(text, scheme, path, tuple((name, value) for name, _, value in parts))
+
+
+def options(uri: Uri, more: Mapping[str, tuple[str, ...]] | None = None) -> dict[str, str]:
+    """Return the options of a URI, defaults filled in.
+
+    Parameters
+    ----------
+    uri : Uri
+    more : mapping, optional
+        Options beyond `COMMON_OPTIONS`, in the same form.
+
+    Raises
+    ------
+    LinkError
+        An option or a value is not among those allowed.
+    """
+    allowed = {**COMMON_OPTIONS, **(more or {})}
+    chosen = {name: values[0] for name, values in allowed.items()}
+    for name, value in uri.query:
+        if name not in allowed:
+            names = ", ".join(allowed)
+            raise LinkError(
+                f"link {uri.text!r}: unknown option {name!r}; allowed: {names}; "
+                f"type for instance {uri.scheme}:{uri.path}?arm=1"
+            )
+        if value not in allowed[name]:
+            raise LinkError(
+                f"link {uri.text!r}: {name}={value} came; allowed: {', '.join(allowed[name])}; "
+                f"type for instance {uri.scheme}:{uri.path}?{name}={allowed[name][0]}"
+            )
+        chosen[name] = value
+    return chosen
+
+
+def open_link(uri: str) -> Link:
+    """Open the link that a URI names.
+
+    Parameters
+    ----------
+    uri : str
+        `serial:/dev/ttyTHS1?baud=921600&profile=full|short&stop=1|2`, `null:` or `loopback:`; each
+        takes `arm=1`: arm requests that come over it count.
+
+    Raises
+    ------
+    LinkError
+        The scheme, an option or a value is unknown, or the port cannot be opened.
+    """
+    parsed = parse_uri(uri)
+    if parsed.scheme not in LINKS:
+        known = ", ".join(f"{name}:" for name in sorted(LINKS))
+        raise LinkError(
+            f"link {uri!r}: unknown scheme {parsed.scheme!r}; allowed: {known}; "
+            f"type for instance {EXAMPLE}"
+        )
+    module, function = LINKS[parsed.scheme]
+    try:
+        opener = getattr(importlib.import_module(module), function)
+    except ImportError as error:
+        raise LinkError(
+            f"link {uri!r} needs the package {error.name}, which is not installed; "
+            "type: pip install pyserial"
+        ) from error
+    return cast(Link, opener(parsed))
+
+
+def step_framer(profile: str) -> Callable[[Step], bytes]:
+    """Return a function from step to frame that numbers the frames of each slot.
+
+    Parameters
+    ----------
+    profile : str
+        "full" or "short".
+    """
+    message, encode = {"full": (STEP, encode_step), "short": (SHORT, encode_short)}[profile]
+    counters: Counter[int] = Counter()
+
+    def to_frame(step: Step) -> bytes:
+        payload = encode(step, counters[step.slot])
+        counters[step.slot] += 1  # after encoding: a refused step leaves no gap
+        return frame(message.type_of(step.slot), payload)
+
+    return to_frame
+
+
+class ArmReader:
+    """Bytes from the controller to arm requests; what is none is counted in `rejected`."""
+
+    def __init__(self) -> None:
+        self.rejected = 0
+        self._deframer = Deframer()
+
+    def feed(self, data: bytes) -> list[Arm]:
+        """Return the requests that `data` completes."""
+        arms = []
+        for kind, payload in self._deframer.feed(data):
+            try:
+                if kind != ARM.type_of():
+                    raise FrameError("type", f"0x{kind:02x} is no arm request")
+                arms.append(decode_arm(payload))
+            except FrameError:
+                self.rejected += 1
+        return arms
+
+
+class LoopbackLink:
+    """A link whose far end is in the same process, with faults on command.
+
+    The far end takes what `received` returns through a `Deframer` and answers with `answer`. The
+    wire holds the last `keep` frames, 0 for the link that forgets all (`null:`); the time that
+    bytes take on it is not simulated.
+
+    Attributes
+    ----------
+    stalled : bool
+        While set the wire takes nothing: `send` drops.
+    lose, corrupt : int
+        So many of the next frames vanish on the wire, or arrive with one bit wrong.
+    delay : int
+        The newest so many frames have not arrived yet.
+    """
+
+    def __init__(
+        self, uri: str, profile: str = "full", may_arm: bool = False, keep: int = 64
+    ) -> None:
+        self.uri = uri
+        self.may_arm = may_arm
+        self.sent = self.dropped = 0
+        self.stalled = False
+        self.lose = self.corrupt = self.delay = 0
+        self._to_frame = step_framer(profile)
+        self._wire: deque[bytes] = deque(maxlen=keep)
+        self._back: deque[Arm] = deque(maxlen=64)
+        self._reader = ArmReader()
+        self._closed = False
+
+    def send(self, step: Step) -> bool:
+        """Put a frame on the wire, or drop it while the wire is stalled."""
+        self._check_open()
+        data = bytearray(self._to_frame(step))
+        if self.stalled:
+            self.dropped += 1
+            return False
+        self.sent += 1
+        if self.lose:
+            self.lose -= 1
+            return True
+        if self.corrupt:
+            self.corrupt -= 1
+            data[len(data) // 2] ^= 0x10
+        self._wire.append(bytes(data))
+        return True
+
+    def received(self) -> bytes:
+        """Return the bytes that arrived at the far end since the last call."""
+        arrived = len(self._wire) - self.delay
+        return b"".join(self._wire.popleft() for _ in range(arrived))
+
+    def answer(self, arm: Arm) -> None:
+        """Send an arm request from the far end."""
+        self._back.extend(self._reader.feed(frame(ARM.type_of(), encode_arm(arm))))
+
+    def poll(self) -> list[Arm]:
+        """Return the requests of the far end."""
+        self._check_open()
+        arms = list(self._back)
+        self._back.clear()
+        return arms
+
+    def close(self) -> None:
+        """End the link."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        """Raise LinkError on a link that was closed."""
+        if self._closed:
+            raise LinkError(f"link {self.uri!r} is closed; open it again with open_link")
+
+
+def open_loopback(uri: Uri, keep: int = 64) -> LoopbackLink:
+    """Open `loopback:`."""
+    chosen = options(uri)
+    if uri.path:
+        raise LinkError(f"link {uri.text!r} takes no path; type {uri.scheme}:")
+    return LoopbackLink(uri.text, chosen["profile"], chosen["arm"] == "1", keep)
+
+
+def open_null(uri: Uri) -> LoopbackLink:
+    """Open `null:`: steps are checked and encoded as for any link, then forgotten."""
+    return open_loopback(uri, keep=0)

@@ -1,0 +1,1 @@
+"""What runs on the board: source -> window -> engine -> decide -> drive -> guard -> link."""

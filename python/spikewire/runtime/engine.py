@@ -1,0 +1,114 @@
+"""The engine's contract, and which engine answers to which name."""
+
+from __future__ import annotations
+
+from importlib import import_module, util
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikewire.bundle import GOLDEN_STEPS, Bundle
+from spikewire.signals import STEP, Floats, InputError
+
+# name -> (module, the third-party module it needs)
+ENGINES = {
+    "ort": ("spikewire.runtime.engine_ort", "onnxruntime"),
+    "null": ("spikewire.runtime.engine_null", "numpy"),
+}
+
+
+class Engine(Protocol):
+    """A decoder in motion: front and network behind four calls.
+
+    Attributes
+    ----------
+    name : str
+        What really runs, such as "ort (CPU, fp32)".
+    ready : bool
+        Whether enough samples came since the start or the last gap.
+    """
+
+    name: str
+
+    @property
+    def ready(self) -> bool:
+        """Whether `decode` may be asked."""
+
+    def advance(self, emg: Floats) -> None:
+        """Consume 20 samples, float32 (20, channels), microvolt. Always called, also when late."""
+
+    def decode(self) -> tuple[Floats, NDArray[np.int64]]:
+        """Presence float32 (n_mu,) and position int64 (n_mu,) of the newest window."""
+
+    def reset(self) -> None:
+        """Forget everything, after a gap."""
+
+    def set_front(self, kernels: Floats, scale: Floats) -> None:
+        """Swap the front's filters between two steps."""
+
+    def mask(self, good: NDArray[np.bool_]) -> None:
+        """Take bad channels out."""
+
+
+def open_engine(bundle: Bundle, name: str = "auto", precision: str = "fp32") -> Engine:
+    """Open an engine for a bundle and prove it on the golden windows.
+
+    Raises
+    ------
+    InputError
+        Unknown or unavailable engine or precision, or outputs that differ from the golden ones.
+    """
+    if precision not in bundle.manifest.networks:
+        raise InputError(
+            f"{bundle.path}: holds no {precision} network, it has "
+            f"{', '.join(bundle.manifest.networks)}; export it again with --trt {precision}"
+        )
+    if name == "auto":
+        name = next(iter(ENGINES))
+    if name not in ENGINES:
+        raise InputError(f"engine {name!r} is unknown, allowed are auto, {', '.join(ENGINES)}")
+    module, needs = ENGINES[name]
+    if util.find_spec(needs) is None:
+        raise InputError(
+            f"engine {name} needs {needs}, which is not installed; "
+            f"type: pip install 'spikewire[{name}]'"
+        )
+    engine: Engine = import_module(module).open_engine(bundle, precision)
+    if name != "null":
+        check_golden(engine, bundle, precision)
+    engine.reset()
+    return engine
+
+
+def check_golden(engine: Engine, bundle: Bundle, precision: str) -> float:
+    """Run the 200 golden windows; return the largest difference of a presence.
+
+    It doubles as the warm-up. The excerpt starts H + 120 - 20 samples before the first window's
+    end, so a shorter first push aligns its steps.
+
+    Raises
+    ------
+    InputError
+        A difference above the bundle's tolerance: this engine does not run this network.
+    """
+    m = bundle.manifest
+    counts = bundle.array("golden/emg.npy")
+    emg = counts.astype(np.float32) * np.float32(m.golden_lsb_uv)
+    lead = len(emg) - STEP * (len(emg) // STEP)
+    emg = np.concatenate([np.zeros((-lead % STEP, emg.shape[1]), np.float32), emg])
+    wanted = bundle.array(f"golden/presence.{precision}.npy")
+    engine.reset()
+    got = []
+    for start in range(0, len(emg), STEP):
+        engine.advance(emg[start : start + STEP])
+        if engine.ready:
+            got.append(engine.decode()[0])
+    worst = float(np.abs(np.stack(got)[-GOLDEN_STEPS:] - wanted).max())
+    allowed = m.tolerance[precision]
+    if not worst <= allowed:
+        raise InputError(
+            f"{bundle.path}: {engine.name} differs from the golden windows by {worst:.2g}, "
+            f"allowed is {allowed:.2g}; use another engine or export the bundle again"
+        )
+    return worst

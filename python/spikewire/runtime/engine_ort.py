@@ -1,0 +1,87 @@
+"""ONNX Runtime engine: one thread, the full window each step. The only file that imports it here."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from spikewire.bundle import Bundle
+from spikewire.runtime.front import Front
+from spikewire.signals import STEP, WINDOW, Floats, InputError
+
+
+class OrtEngine:
+    """See `spikewire.runtime.engine.Engine`. Inputs and outputs are bound once."""
+
+    def __init__(self, bundle: Bundle, precision: str) -> None:
+        m = bundle.manifest
+        self._front = Front(bundle)
+        options = ort.SessionOptions()
+        # One thread, no spinning: on a shared board spinning threads wreck the tail latency.
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            model = bundle.files[m.networks[precision]]
+            self._session = ort.InferenceSession(model, options, ["CPUExecutionProvider"])
+        except Exception as error:  # its exception classes are private
+            raise InputError(f"{bundle.path}: ONNX Runtime cannot load it ({error})") from None
+        self.name = f"ort ({self._session.get_providers()[0][:3]}, {precision})"
+        self._presence = np.zeros((1, m.n_mu), np.float32)
+        self._position = np.zeros((1, m.n_mu, STEP), np.float32)
+        self._middle = np.full(m.n_mu, STEP // 2, np.int64)
+        self._binding = self._session.io_binding()
+        self._input = np.zeros((1, WINDOW, m.inputs), np.float32)
+        self._bind(bundle.path)
+
+    def _bind(self, path: str) -> None:
+        """Check the graph's names and shapes against the manifest, then fix the buffers."""
+        wanted = {"x": self._input.shape, "presence": self._presence.shape,
+                  "position": self._position.shape}
+        nodes = [*self._session.get_inputs(), *self._session.get_outputs()]
+        self._places = any(n.name == "position" for n in nodes)
+        for node in nodes:
+            if wanted.get(node.name) != tuple(node.shape):
+                raise InputError(
+                    f"{path}: the graph's {node.name} has shape {node.shape}, must be "
+                    f"{wanted.get(node.name, 'absent')}; export it again"
+                )
+        def bind(call: object, name: str, buffer: Floats) -> None:
+            call(name, "cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)  # type: ignore[operator]
+        bind(self._binding.bind_input, "x", self._input)
+        bind(self._binding.bind_output, "presence", self._presence)
+        if self._places:
+            bind(self._binding.bind_output, "position", self._position)
+
+    @property
+    def ready(self) -> bool:
+        """Whether enough samples came."""
+        return self._front.ready
+
+    def advance(self, emg: Floats) -> None:
+        """Consume 20 samples."""
+        self._front.push(emg)
+
+    def decode(self) -> tuple[Floats, NDArray[np.int64]]:
+        """Run the network on the newest window."""
+        np.copyto(self._input[0], self._front.window)
+        self._session.run_with_iobinding(self._binding)
+        position = self._position[0].argmax(axis=1) if self._places else self._middle
+        return self._presence[0].copy(), position
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._front.reset()
+
+    def set_front(self, kernels: Floats, scale: Floats) -> None:
+        """Swap the filters."""
+        self._front.set_front(kernels, scale)
+
+    def mask(self, good: NDArray[np.bool_]) -> None:
+        """Take bad channels out."""
+        self._front.mask(good)
+
+
+def open_engine(bundle: Bundle, precision: str) -> OrtEngine:
+    """Open a bundle's network in one precision."""
+    return OrtEngine(bundle, precision)

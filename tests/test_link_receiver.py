@@ -1,0 +1,351 @@
+"""What a controller believes.
+
+Truth: the receiver rules of the message contract (what is accepted, 80 ms, 30 ms, 100 ms, 5 % in
+a second, three frames after a jump), here as cases with times by hand and as a second, naive
+account kept by a state machine.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from spikewire.link.codec import Step, encode_short, encode_step
+from spikewire.link.receiver import Ages, Receiver
+from spikewire.link.table import STATES
+
+STATE = {name: key for key, name in STATES.items()}
+T = 20 / 2048  # seconds per step
+
+
+def give(receiver: Receiver, counter: int, now: float, **change: Any) -> Step | None:
+    """Hand over one full frame."""
+    values: dict[str, Any] = {"state": STATE["ACTIVE"], "age_ms": 5.0, "model_id16": 7}
+    values |= {"drive": (100.0, math.nan, math.nan, math.nan), "step": counter, **change}
+    step = Step(counter=counter, **values)
+    return receiver.accept(0x10 + step.slot, encode_step(step), now)
+
+
+def running(**options: Any) -> Receiver:
+    """Return a receiver that has had frames 0, 1, 2 at 0, T, 2 T."""
+    receiver = Receiver(**options)
+    for counter in range(3):
+        give(receiver, counter, counter * T)
+    return receiver
+
+
+def test_three_good_frames_make_it_usable() -> None:
+    receiver = Receiver(model_id16=7)
+    usable = []
+    for counter in range(3):
+        assert receiver.assist(counter * T) == 0.0
+        assert give(receiver, counter, counter * T) is not None
+        usable.append(receiver.usable(counter * T))
+    assert usable == [False, False, True]
+    assert receiver.assist(2 * T) == 1.0
+    assert receiver.stats.accepted == 3
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "assist"),
+    [(0.0, 1.0), (0.029, 1.0), (0.065, 0.5), (0.0999, 0.00143), (0.1001, 0.0), (5.0, 0.0)],
+)
+def test_assist_holds_ramps_and_ends(silent_s: float, assist: float) -> None:
+    receiver = running()
+    assert receiver.assist(2 * T + silent_s) == pytest.approx(assist, abs=1e-4)
+    assert receiver.latched is (silent_s > 0.1)
+
+
+def test_a_latch_holds_until_rearm_and_rearm_needs_usable_frames() -> None:
+    receiver = running()
+    now = 2 * T + 0.2
+    assert receiver.assist(now) == 0.0
+    assert receiver.rearm(now) is False  # nothing has come
+    give(receiver, 3, now)
+    assert receiver.usable(now)
+    assert receiver.assist(now) == 0.0
+    assert receiver.rearm(now) is True
+    assert receiver.assist(now) == 1.0
+
+
+def test_a_silence_latches_even_if_nobody_asked_meanwhile() -> None:
+    receiver = running()
+    give(receiver, 3, 2 * T + 0.15)
+    assert receiver.latched
+
+
+def test_one_or_two_missing_frames_change_nothing() -> None:
+    receiver = running()
+    assert give(receiver, 5, 5 * T) is not None
+    assert receiver.stats.gaps == 2
+    assert receiver.usable(5 * T)
+    assert receiver.assist(5 * T) == 1.0
+
+
+def test_after_a_jump_three_frames_are_needed() -> None:
+    receiver = running()
+    assert give(receiver, 6, 6 * T) is None
+    assert receiver.stats.rejected == {"jump": 1}
+    seen = []
+    for counter in (7, 8, 9):
+        assert give(receiver, counter, counter * T) is not None
+        seen.append(receiver.usable(counter * T))
+    assert seen == [False, False, True]
+    assert receiver.stats.gaps == 3
+
+
+def test_the_three_frames_after_a_jump_must_be_consecutive() -> None:
+    receiver = running()
+    for counter in (6, 7, 8, 10, 11):
+        give(receiver, counter, counter * T)
+        assert not receiver.usable(counter * T)
+    give(receiver, 12, 12 * T)
+    assert receiver.usable(12 * T)
+
+
+def test_a_repeat_is_ignored_and_three_in_a_row_are_stale() -> None:
+    receiver = running()
+    for repeat in range(1, 4):
+        assert give(receiver, 2, 2 * T + repeat * 0.001) is None
+        assert receiver.usable(2 * T + repeat * 0.001) is (repeat < 3)
+    assert receiver.stats.rejected == {"repeated": 3}
+    give(receiver, 3, 3 * T)
+    assert receiver.usable(3 * T)
+
+
+def test_the_counters_wrap() -> None:
+    """Full frames count to 255, short ones to 14."""
+    for kind, encode, wrap in ((0x10, encode_step, 256), (0x20, encode_short, 15)):
+        receiver = Receiver()
+        for number in range(wrap + 3):
+            step = Step(state=3, age_ms=1.0, drive=(1.0,) * 4)
+            receiver.accept(kind, encode(step, number), number * T)
+        assert receiver.stats.accepted == wrap + 3
+        assert receiver.stats.gaps == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "usable"),
+    [
+        ({}, True),
+        ({"state": STATE["READY"]}, False),
+        ({"state": STATE["DEGRADED"]}, False),
+        ({"age_ms": 79.99}, True),
+        ({"age_ms": 80.01}, False),
+        ({"age_ms": math.nan}, False),
+        ({"age_ms": 1e9}, False),
+        ({"drive": (math.nan, 1.0, 1.0, 1.0)}, False),
+    ],
+)
+def test_usable_frames(change: dict[str, Any], usable: bool) -> None:
+    receiver = running()
+    assert give(receiver, 3, 3 * T, **change) is not None
+    assert receiver.usable(3 * T) is usable
+
+
+def test_age_goes_on_after_reception() -> None:
+    receiver = running()
+    give(receiver, 3, 3 * T, age_ms=70.0)
+    assert receiver.usable(3 * T + 0.0099)
+    assert not receiver.usable(3 * T + 0.0101)
+
+
+@pytest.mark.parametrize("state", ["SAFE", "FAULT"])
+def test_safe_and_fault_latch_at_once(state: str) -> None:
+    receiver = running()
+    give(receiver, 3, 3 * T, state=STATE[state])
+    assert receiver.latched
+    give(receiver, 4, 4 * T)
+    assert receiver.assist(4 * T) == 0.0
+
+
+def test_degraded_ramps_down() -> None:
+    receiver = running()
+    for counter in range(3, 9):
+        give(receiver, counter, counter * T, state=STATE["DEGRADED"])
+    assert receiver.assist(2 * T + 0.065) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("lose_every", "latched"), [(25, False), (10, True)])
+def test_more_than_five_percent_lost_in_a_second_latches(lose_every: int, latched: bool) -> None:
+    receiver = Receiver()
+    for number in range(220):
+        if number % lose_every or number == 0:
+            give(receiver, number % 256, number * T)
+    assert receiver.latched is latched
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "reason"),
+    [
+        (0x10, b"\0" * 64, "crc"),
+        (0x10, b"\0" * 63, "length"),
+        (0x7F, b"", "type"),
+        (0x11, encode_step(Step(slot=1)), "slot"),
+        (0x10, encode_step(Step(model_id16=8)), "model"),
+        (0x40, bytes.fromhex("00"), "length"),
+    ],
+)
+def test_rejections_are_counted_by_reason(kind: int, payload: bytes, reason: str) -> None:
+    receiver = Receiver(model_id16=7)
+    assert receiver.accept(kind, payload, 0.0) is None
+    assert receiver.stats.rejected == {reason: 1}
+    assert receiver.stats.accepted == 0
+
+
+def test_another_slot_does_not_disturb() -> None:
+    receiver = Receiver(slot=1)
+    for number in range(4):
+        give(receiver, 200 - number, number * T)
+        give(receiver, number, number * T, slot=1, drive=(math.nan, 5.0, math.nan, math.nan))
+    assert receiver.usable(3 * T)
+    assert receiver.stats.rejected == {"slot": 4}
+
+
+def test_statistics() -> None:
+    receiver = running()
+    counts = np.array([2, 15, 1], np.uint8)
+    give(receiver, 3, 3 * T, counts=counts, n_mu=3, age_ms=81.0)
+    give(receiver, 4, 4 * T, counts=counts, n_mu=3, state=STATE["READY"])
+    stats = receiver.stats
+    assert stats.stale_marked_valid == 1
+    assert stats.usable == 1  # frame 2; 0 and 1 came before it was trusted
+    assert stats.states == {"ACTIVE": 4, "READY": 1}
+    assert stats.spikes[:3].tolist() == [4, 0, 2]
+    assert stats.ages.max_ms == pytest.approx(81.0)
+    assert stats.first is not None
+    assert stats.last is not None
+    assert (stats.first.step, stats.last.step) == (0, 4)
+
+
+@given(st.lists(st.floats(0, 655.34), min_size=1, max_size=200), st.sampled_from([1, 50, 90, 99]))
+def test_percentiles_agree_with_numpy_up_to_a_bin(values: list[float], q: int) -> None:
+    ages = Ages()
+    for value in values:
+        ages.add(value)
+    expected = np.percentile(values, q, method="inverted_cdf")
+    assert ages.percentile(q) == pytest.approx(expected, abs=0.1001)
+    assert ages.max_ms == max(values)
+
+
+def test_no_ages_have_no_percentile() -> None:
+    ages = Ages()
+    ages.add(math.nan)
+    assert math.isnan(ages.percentile(50))
+    assert math.isnan(ages.max_ms)
+
+
+class Line(RuleBasedStateMachine):
+    """A decoder, a bad line and a controller; the naive account keeps every frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.receiver = Receiver(model_id16=7)
+        self.now = 0.0
+        self.counter = 0
+        self.offered = 0
+        self.last_usable = -math.inf  # by the naive account
+        self.since_jump = 0
+        self.was_latched = False
+
+    def _send(self, ok: bool, **change: Any) -> None:
+        """Send the next frame after the time of a step."""
+        self.now += T
+        before = self.receiver.stats.accepted
+        step = give(self.receiver, self.counter % 256, self.now, **change)
+        self.offered += 1
+        assert (step is not None) == (self.receiver.stats.accepted == before + 1)
+        self.counter += 1
+        if step is not None:
+            self.since_jump += 1
+            if ok and self.since_jump >= 3:
+                self.last_usable = self.now
+
+    @rule(n=st.integers(1, 5))
+    def good(self, n: int) -> None:
+        for _ in range(n):
+            self._send(True)
+
+    @rule(state=st.sampled_from(["BOOT", "IDLE", "READY", "DEGRADED", "NA"]))
+    def not_active(self, state: str) -> None:
+        self._send(False, state=STATE[state])
+
+    @rule(state=st.sampled_from(["SAFE", "FAULT"]))
+    def stopped(self, state: str) -> None:
+        accepted = self.receiver.stats.accepted
+        self._send(False, state=STATE[state])
+        if self.receiver.stats.accepted > accepted:
+            assert self.receiver.latched
+
+    @rule(age=st.sampled_from([80.5, 300.0, 1e6, math.nan]))
+    def old(self, age: float) -> None:
+        self._send(False, age_ms=age)
+
+    @rule()
+    def no_drive(self) -> None:
+        self._send(False, drive=(math.nan,) * 4)
+
+    @rule(n=st.integers(1, 12))
+    def lose(self, n: int) -> None:
+        self.counter += n
+        self.now += n * T
+        if n >= 3:  # the counter goes up by 4 or more
+            self.since_jump = -1  # the frame after the hole is not taken
+
+    @rule(bit=st.integers(0, 511))
+    def corrupt(self, bit: int) -> None:
+        payload = bytearray(encode_step(Step(state=3, counter=self.counter % 256, model_id16=7)))
+        payload[bit // 8] ^= 1 << bit % 8
+        self.now += T
+        self.offered += 1
+        assert self.receiver.accept(0x10, bytes(payload), self.now) is None
+
+    @rule(payload=st.binary(max_size=70), kind=st.integers(0, 255))
+    def noise(self, payload: bytes, kind: int) -> None:
+        self.offered += 1
+        assert self.receiver.accept(kind, payload, self.now) is None
+
+    @rule(seconds=st.sampled_from([0.001, 0.02, 0.05, 0.2]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def rearm(self) -> None:
+        could = self.receiver.usable(self.now)
+        was = self.receiver.latched
+        assert self.receiver.rearm(self.now) == (could or not was)
+        if could:
+            self.was_latched = False
+
+    @invariant()
+    def a_latch_ends_only_by_rearm(self) -> None:
+        assist = self.receiver.assist(self.now)
+        assert self.receiver.latched or not self.was_latched
+        self.was_latched = self.receiver.latched
+        assert not self.receiver.latched or assist == 0.0
+
+    @invariant()
+    def no_assistance_without_a_usable_frame_in_the_last_100_ms(self) -> None:
+        assist = self.receiver.assist(self.now)
+        assert 0.0 <= assist <= 1.0
+        if self.now - self.last_usable >= 0.1:
+            assert assist == 0.0
+        if self.receiver.usable(self.now):
+            assert self.since_jump >= 3 or self.receiver.stats.gaps
+
+    @invariant()
+    def every_frame_is_accounted_for(self) -> None:
+        stats = self.receiver.stats
+        assert stats.accepted + sum(stats.rejected.values()) == self.offered
+        assert stats.stale_marked_valid <= stats.accepted
+        assert int(stats.ages.bins.sum()) <= stats.accepted
+
+
+TestLine = Line.TestCase
+TestLine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
