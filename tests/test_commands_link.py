@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ command = pytest.importorskip("spikewire.commands.link", reason="needs rich and 
 ROOT = Path(command.__file__).parents[2]
 
 
-def wait_until(test: Any) -> None:
+def wait_until(test: Callable[[], bool]) -> None:
     """Wait for something that happens in another thread."""
     limit = time.monotonic() + 5.0
     while not test():
@@ -150,7 +150,7 @@ def test_a_lost_line_prints_what_was_heard(
 ) -> None:
     class Lost:
         def read(self) -> bytes:
-            raise command.LinkError("port /dev/x went away (gone); plug it in and start again")
+            raise LinkError("port /dev/x went away (gone); plug it in and start again")
 
         def close(self) -> None:
             pass

@@ -77,7 +77,7 @@ def read(end: End, n: int) -> bytes:
 
 @pytest.fixture(params=["null", "loopback", "serial"])
 def ends(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Link, End, str]]:
-    """A link and what is at its other end."""
+    """Give a link and what is at its other end."""
     kind = request.param
     if kind == "serial":
         port = PtyPort(str(tmp_path / "exo"))
@@ -264,7 +264,7 @@ def test_options_without_arm_may_not_arm() -> None:
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "spikewire.link.uart", raising=False)
     monkeypatch.setitem(sys.modules, "serial", None)
-    with pytest.raises(LinkError, match="needs the package serial.*pip install pyserial"):
+    with pytest.raises(LinkError, match=r"needs the package serial.*pip install pyserial"):
         open_link("serial:/dev/x")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,15 +55,15 @@ def read(port: PtyPort, n: int) -> bytes:
 
 
 @pytest.fixture
-def far(tmp_path: Path):  # noqa: ANN201
-    """The far end of the line `tmp_path`/exo."""
+def far(tmp_path: Path) -> Iterator[PtyPort]:
+    """Give the far end of the line `tmp_path`/exo."""
     port = PtyPort(str(tmp_path / "exo"))
     yield port
     port.close()
 
 
 def test_a_foreign_program_reads_and_writes_the_line(far: PtyPort) -> None:
-    """pyserial at the end where the decoder sits, with settings of its own."""
+    """A foreign program: pyserial at the end where the decoder sits, with settings of its own."""
     with serial.Serial(far.path, 115200, timeout=2.0) as other:
         sent = frame(0x40, encode_arm(Arm(1, 2)))
         assert far.write(sent) == len(sent)
@@ -138,7 +139,7 @@ def test_a_line_unplugged_in_mid_run_is_a_link_error(far: PtyPort) -> None:
     link = open_link(f"serial:{far.path}")
     assert link.send(Step())
     far.close()
-    with pytest.raises(LinkError, match="went away .*plug it in and start again") as caught:
+    with pytest.raises(LinkError, match=r"went away .*plug it in and start again") as caught:
         link.send(Step())
     assert "\n" not in str(caught.value)
     with pytest.raises(LinkError, match="went away"):

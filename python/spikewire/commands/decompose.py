@@ -67,3 +67,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"{u['unit']:4d}  {u['discharges']:10d}  {u['rate_hz']:6.1f}  {u['sil']:.2f}  "
               f"{u['pnr_db']:6.1f}  {u['cov_isi']:7.2f}")
     return 0
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.exit(main())

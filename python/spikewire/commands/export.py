@@ -60,3 +60,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"{precision}: largest difference from Keras over 200 windows {difference:.1e} "
               f"(allowed {export.TOLERANCE[precision]:.0e})")
     return 0
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.exit(main())

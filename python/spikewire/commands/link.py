@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from spikewire.commands import guarded
 from spikewire.link.codec import Arm, Step, encode_arm, id16
 from spikewire.link.framing import Deframer, frame
 from spikewire.link.receiver import ACTIVE, Receiver
 from spikewire.link.table import ARM, N_DRIVES, REQUESTS, STATES, STEP
-from spikewire.link.transport import EXAMPLE, Link, LinkError, open_link
+from spikewire.link.transport import EXAMPLE, Link, open_link
 from spikewire.link.uart import FrameWriter, Port, open_port
 
 NAP_S = 0.004  # a full frame at 921600 baud takes 0.8 ms, a step 9.8 ms
@@ -249,15 +250,15 @@ def _model_id(text: str) -> int:
     return value
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = argparse.ArgumentParser(
+    top = argparse.ArgumentParser(
         prog="mu-link",
         description="The wire between decoder and exoskeleton controller.",
         epilog="example: mu-link watch pty:/tmp/exo --arm 0 --duration 5, and in another shell: "
         "mu-link send 'serial:/tmp/exo?arm=1' --duration 4",
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = top.add_subparsers(dest="command", required=True)
     watch = commands.add_parser("watch", help="listen as a controller would")
     watch.add_argument("uri", metavar="URI", help="serial:PORT?baud=N, or pty:PATH (made here)")
     watch.add_argument("--arm", type=_model_id, metavar="HEX", help="ask this model to act")
@@ -273,7 +274,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--duration", type=_seconds, metavar="S", help="end after S seconds")
         command.add_argument("--json", action="store_true", help="result as one JSON object")
         command.set_defaults(run=run)
-    return parser
+    return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -289,12 +290,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0; 1 if no frame came or the stream did not end as expected; 2 for an unusable port.
     """
-    args = _parser().parse_args(argv)
-    try:
-        return int(args.run(args))
-    except (LinkError, ValueError) as error:
-        print(f"mu-link: {error}", file=sys.stderr)
-        return 2
+    args = parser().parse_args(argv)
+    return guarded("mu-link", lambda: args.run(args))
 
 
 if __name__ == "__main__":

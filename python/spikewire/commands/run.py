@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import time
 from contextlib import ExitStack
 from typing import Any
 
@@ -57,8 +58,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"mu-run: {loop.engine.name}, {args.source}, arm id {loop.guard.arm_id:08x}",
               file=sys.stderr, flush=True)
         gc.freeze()  # what is loaded now lives to the end: collections stay short
+        started = time.perf_counter()
         loop.run(stop)
-        summary = loop.summary()
+        summary = loop.summary() | {"loop_s": round(time.perf_counter() - started, 3)}
         if trains_out and loop.spool:
             m = summary["n_mu"]
             write_trains(trains_out, loop.spool.trains(m, loop.source.fs_hz, loop.engine.name))
@@ -132,3 +134,9 @@ def show(summary: dict[str, Any], as_json: bool) -> None:
     print(f"drive delay   {s['drive_delay_ms']:.0f} ms; states {s['states']}")
     for link in s["links"]:
         print(f"{link['uri']}: {link['sent']} frames sent, {link['dropped']} dropped")
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.exit(main())

@@ -61,3 +61,9 @@ def run(args: argparse.Namespace) -> int:
     print(f"mean F1 {figures['f1']:.3f} (neighbour bin allowed {figures['f1_near']:.3f}), worst "
           f"{figures['f1_worst']:.3f}, rate of agreement {figures['agreement']:.3f}")
     return 0
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.exit(main())

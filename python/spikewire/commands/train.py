@@ -87,3 +87,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"{name:22s}  {row['f1']:.3f}  {row['f1_worst']:.3f}")
     print(f"chosen: {facts['decoder']}")
     return 0
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.exit(main())

@@ -197,7 +197,6 @@ class Receiver:
         """Allow assistance again, if what comes is usable now; tell whether that was so."""
         if self.usable(now):
             self.latched = False
-            self._usable_at = now
         return not self.latched
 
     @property

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-import serial  # type: ignore[import-untyped]  # pyserial ships no types
+import serial
 
 from .codec import Arm, Step
 from .framing import DELIMITER

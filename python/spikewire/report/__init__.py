@@ -1,0 +1,1 @@
+"""Self-contained HTML pages about what was decoded and how fast."""

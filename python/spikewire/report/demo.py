@@ -1,0 +1,123 @@
+"""The demo's result: one table for the terminal, one page, and whether it went well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from spikewire.report import page, plots
+from spikewire.signals import SpikeTrains
+
+BUDGET_MS = 80
+Facts = dict[str, Any]
+
+
+def rows(facts: Facts) -> list[tuple[str, str]]:
+    """What to know, in the order of the path."""
+    live, link, scores = facts["live"], facts["live"]["link"], facts["scores"]
+    run = live["run"]
+    units = facts["decomposition"]["units"]
+    span = f"{facts['block_s'][0]:g}-{facts['block_s'][1]:g} s"
+
+    def ms(values: dict[str, float]) -> str:
+        return f"{values['p50']:.2f} / {values['p99']:.2f} / {values['max']:.2f} ms"
+
+    def f1(name: str) -> str:
+        return f"{scores[name]['f1']:.3f} (worst unit {scores[name]['f1_worst']:.3f})"
+
+    signal_s = run["steps"] * 20 / facts["fs_hz"]
+    fast = live["decoder_fast"]
+    return [
+        ("motor units found", f"{len(units)} in {facts['decomposition']['seconds']:.0f} s, "
+         f"SIL {min(u['sil'] for u in units):.2f}-{max(u['sil'] for u in units):.2f}"),
+        ("training", f"{facts['training']['seconds']:.0f} s, {facts['training']['weights']} "
+         f"weights; the bundle carries the {facts['bundle']['decoder']}"),
+        (f"F1 on held-out {span}: network", f1("network")),
+        (f"F1 on held-out {span}: linear filter", f1("linear")),
+        ("steps at real speed", f"{run['steps']} ({run['decoded']} decoded)"),
+        ("missed steps / by an idle loop", f"{run['missed']} / {live['control']['missed']}"),
+        ("age at transmission p50 / p99 / max", ms(run["age_ms"])),
+        (f"decode delay p50 / p99 / max, budget {BUDGET_MS} ms", ms(run["decode_delay_ms"])),
+        ("frames sent / received / bad", f"{run['links'][0]['sent']} / {link['frames_accepted']} / "
+         f"{sum(link['frames_rejected'].values()) + link['gaps']}"),
+        ("stale frames marked valid", str(link["stale_marked_valid"])),
+        ("states heard", ", ".join(f"{k} {v}" for k, v in link["states"].items())),
+        ("as fast as possible", f"{signal_s / fast['loop_s']:.0f} x real time, "
+         + ("same spikes" if live["identical"] else "DIFFERENT SPIKES")),
+    ]
+
+
+def show(table_rows: list[tuple[str, str]], scores: Facts) -> None:
+    """Print the tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title="spikewire demo", show_header=False)
+    for name, value in table_rows:
+        table.add_row(name, value)
+    console.print()
+    console.print(table)
+    per_unit = Table("unit", "F1 network", "F1 linear", title="held-out block, per motor unit")
+    for row in unit_rows(scores):
+        per_unit.add_row(*row)
+    console.print(per_unit)
+
+
+def unit_rows(scores: Facts) -> list[tuple[str, str, str]]:
+    """F1 of each unit by both decoders."""
+    both = zip(scores["network"]["per_unit"], scores["linear"]["per_unit"], strict=True)
+    return [(str(k), f"{n['f1']:.3f}", f"{lin['f1']:.3f}") for k, (n, lin) in enumerate(both)]
+
+
+def write(out: Path, facts: Facts, table_rows: list[tuple[str, str]]) -> Path:
+    """Write the page from the run's own log and spike trains."""
+    from spikewire.io import read_trains
+    from spikewire.io.runlog import read_log
+
+    block = facts["block_s"]
+    log = read_log(out / "live.mcap")
+    steps = [s for s in log.steps if s["age_ms"] is not None and s["end"]]
+    times = [s["end"] / log.fs_hz for s in steps]
+    drive = [float("nan") if s["drive"] is None else s["drive"] for s in steps]
+
+    def seconds(trains: SpikeTrains) -> list[Any]:
+        return [t / trains.fs_hz for t in trains.times]
+
+    decoded, reference = (seconds(read_trains(out / n)) for n in
+                          ("live_trains.npz", "trains.npz"))
+    sections = [
+        ("Result", page.table(("what", "figure"), table_rows)),
+        ("Raster", plots.raster(decoded, reference, tuple(block)) + page.note(
+            "Blue: decoded live. Orange: decomposition of the whole recording, which the decoder "
+            "never saw.")),
+        ("Neural drive", plots.line(times, drive, "time (s)", "pulse/s") + page.note(
+            f"Spikes of all units per second, smoothed causally; it lags by "
+            f"{facts['live']['run']['drive_delay_ms']:.0f} ms.")),
+        ("Latency", plots.histogram([s["age_ms"] for s in steps], "age of the newest sample (ms)",
+                                    BUDGET_MS) + page.note(
+            "From acquisition of the newest sample to hand-over of its frame. The budget of 80 ms "
+            "also covers the look-ahead and the time on the wire.")),
+        ("F1 per motor unit", page.table(("unit", "network", "linear MU filter"),
+                                         unit_rows(facts["scores"]))),
+    ]
+    path = out / "demo.html"
+    page.write_page(path, f"spikewire demo: {facts['recording']}", sections)
+    return path
+
+
+def verdict(facts: Facts) -> int:
+    """0 if the run kept its promises, 1 with the reasons otherwise."""
+    live, link = facts["live"], facts["live"]["link"]
+    run = live["run"]
+    promises = {
+        "a frame was lost or bad": sum(link["frames_rejected"].values()) == 0
+        and link["gaps"] == 0 and link["frames_accepted"] == run["links"][0]["sent"],
+        "a stale frame was marked valid": link["stale_marked_valid"] == 0,
+        "the paced and the fast run differ": live["identical"] or run["missed"] > 0,
+        f"decode delay exceeds {BUDGET_MS} ms": run["decode_delay_ms"]["p99"] <= BUDGET_MS,
+    }
+    broken = [words for words, kept in promises.items() if not kept]
+    for words in broken:
+        print(f"mu-demo: {words}")
+    return 1 if broken else 0
