@@ -1,0 +1,171 @@
+"""What several tests share: a synthetic recording of known discharges, and a bundle without Keras.
+
+The recording is a sum of known waveforms at known times plus white noise, so its truth does not
+come from any code under test. The bundle's graph is written node by node with `onnx.helper`, a
+second implementation of the linear head beside the one that Keras and tf2onnx produce.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spikewire.bundle import GOLDEN_STEPS, Manifest, save_array, write_bundle
+from spikewire.signals import STEP, WINDOW, Recording, SpikeTrains
+
+FS_HZ = 2048.0
+CHANNELS, UNITS, DELAYS = 16, 4, 8
+BIN_START = 90  # look-ahead 20
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """A recording and what is true of it."""
+
+    recording: Recording
+    truth: SpikeTrains
+    templates: np.ndarray  # (units, 24 samples, channels), microvolt
+
+
+def muap(rng: np.random.Generator) -> np.ndarray:
+    """A smooth biphasic wave that travels over the channels: (24, channels), microvolt."""
+    t = np.arange(24)[:, None]
+    delay = 8 + rng.uniform(-2, 2) + np.abs(np.arange(CHANNELS) - rng.uniform(2, 14)) * 0.7
+    width = rng.uniform(1.5, 3.0)
+    place = np.exp(-0.5 * ((np.arange(CHANNELS) - rng.uniform(1, 15)) / rng.uniform(2, 4)) ** 2)
+    x = (t - delay) / width
+    return 300 * place * -x * np.exp(-0.5 * x**2)
+
+
+def make_synthetic(seconds: float = 20.0, seed: int = 0, noise_uv: float = 8.0) -> Synthetic:
+    """Rest for one second, then regular discharges of every unit until the last second."""
+    rng = np.random.default_rng(seed)
+    samples = int(seconds * FS_HZ)
+    emg = rng.normal(0, noise_uv, (samples, CHANNELS))
+    times, templates = [], []
+    for unit in range(UNITS):
+        interval = FS_HZ / (8 + 2 * unit)
+        gaps = interval * (1 + 0.12 * rng.standard_normal(int(seconds * 20)))
+        at = (FS_HZ + np.cumsum(np.maximum(gaps, 0.03 * FS_HZ))).astype(np.int64)
+        at = at[at < samples - FS_HZ]
+        shape = muap(rng)
+        for t in at:
+            emg[t : t + len(shape)] += shape
+        times.append(at)
+        templates.append(shape)
+    recording = Recording(emg.astype(np.float32), FS_HZ, "synthetic")
+    return Synthetic(recording, SpikeTrains(times, FS_HZ, method="truth"), np.stack(templates))
+
+
+@pytest.fixture(scope="session")
+def synthetic() -> Synthetic:
+    return make_synthetic()
+
+
+def linear_graph(thresholds: np.ndarray, gain: float = 15.0) -> bytes:
+    """The linear head as ONNX, opset 17, written by hand; see network.LinearHead for the formula."""
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    n_mu = len(thresholds)
+    node = helper.make_node
+    constants = {
+        "a": np.array([BIN_START - 10]), "b": np.array([BIN_START + STEP + 10]),
+        "c": np.array([10]), "d": np.array([10 + STEP]), "axis": np.array([1]),
+        "gain": np.array(gain, np.float32), "zero": np.array(0, np.float32),
+        "threshold": thresholds.astype(np.float32)[None],
+    }
+    nodes = [
+        node("Slice", ["x", "a", "b", "axis"], ["around"]),
+        node("Transpose", ["around"], ["channels_first"], perm=[0, 2, 1]),
+        node("MaxPool", ["channels_first"], ["summit"], kernel_shape=[21], strides=[1]),
+        node("Slice", ["around", "c", "d", "axis"], ["at_last"]),
+        node("Transpose", ["at_last"], ["at"], perm=[0, 2, 1]),
+        node("GreaterOrEqual", ["at", "summit"], ["is_peak"]),
+        node("Where", ["is_peak", "at", "zero"], ["peaks"]),
+        node("ReduceMax", ["peaks"], ["height"], axes=[2], keepdims=0),
+        node("Sub", ["height", "threshold"], ["above"]),
+        node("Mul", ["above", "gain"], ["logit"]),
+        node("Sigmoid", ["logit"], ["presence"]),
+        node("Identity", ["peaks"], ["position"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "linear",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, WINDOW, n_mu])],
+        [helper.make_tensor_value_info("presence", TensorProto.FLOAT, [1, n_mu]),
+         helper.make_tensor_value_info("position", TensorProto.FLOAT, [1, n_mu, STEP])],
+        [numpy_helper.from_array(v, k) for k, v in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def linear_reference(sources: np.ndarray, thresholds: np.ndarray, gain: float = 15.0) -> np.ndarray:
+    """Presence of one window (120, n_mu) by plain numpy loops."""
+    out = np.empty(len(thresholds))
+    for unit in range(len(thresholds)):
+        s = sources[:, unit]
+        tops = [s[i] for i in range(BIN_START, BIN_START + STEP)
+                if s[i] >= s[i - 10 : i + 11].max()]
+        out[unit] = max([*tops, 0.0]) - thresholds[unit]
+    return 1 / (1 + np.exp(-gain * out))
+
+
+def matched_bank(made: Synthetic) -> np.ndarray:
+    """Filters (delays * channels, units) that peak near each discharge of the synthetic record."""
+    rows = []
+    for shape in made.templates:
+        start = int(np.argmax(np.square(shape).sum(axis=1))) - DELAYS // 2
+        part = shape[max(start, 0) : max(start, 0) + DELAYS][::-1]  # row d: d samples old
+        rows.append(part.ravel() / np.square(part).sum())
+    return np.stack(rows, axis=1).astype(np.float32)
+
+
+def make_bundle(path: Path, made: Synthetic, **changes: object) -> Path:
+    """A bundle of matched filters with the linear head; `changes` go into its manifest."""
+    bank = matched_bank(made)
+    scale = np.ones(UNITS, np.float32)
+    thresholds = np.full(UNITS, 0.7, np.float32)
+    history = DELAYS - 1
+    excerpt = made.recording.emg[4096 : 4096 + history + WINDOW + STEP * (GOLDEN_STEPS - 1)]
+    lsb_uv = float(np.abs(excerpt).max()) / 32767
+    counts = np.round(excerpt / lsb_uv).astype(np.int16)
+    emg = counts.astype(np.float64) * lsb_uv
+    padded = np.concatenate([np.zeros((history, CHANNELS)), emg])
+    sources = np.stack([
+        sum(padded[t + history - d] @ bank[d * CHANNELS : (d + 1) * CHANNELS].astype(float)
+            for d in range(DELAYS)) for t in range(len(emg))
+    ])
+    first = history + WINDOW
+    golden = np.stack([linear_reference(sources[e - WINDOW : e], thresholds)
+                       for e in first + STEP * np.arange(GOLDEN_STEPS)]).astype(np.float32)
+    manifest = replace(Manifest(
+        name=path.stem, decoder="linear", fs_hz=FS_HZ, channels=CHANNELS,
+        channel_map=list(range(CHANNELS)), n_mu=UNITS, inputs=UNITS, look_ahead=20,
+        history_samples=history, input_scale=1.0, label_lag=[0] * UNITS,
+        thresholds=[0.5] * UNITS, refractory=30, networks={"fp32": "network.fp32.onnx"},
+        golden_lsb_uv=lsb_uv, tolerance={"fp32": 1e-4}), **changes)
+    write_bundle(path, manifest, {
+        "network.fp32.onnx": linear_graph(thresholds), "front/kernels.npy": save_array(bank),
+        "front/scale.npy": save_array(scale), "golden/emg.npy": save_array(counts),
+        "golden/presence.fp32.npy": save_array(golden),
+    })
+    return path
+
+
+@pytest.fixture(scope="session")
+def bundle_path(synthetic: Synthetic, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("bundle") / "synthetic.mub", synthetic)
+
+
+@pytest.fixture(scope="session")
+def recording_path(synthetic: Synthetic, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from spikewire.io.npz import write_recording
+
+    path = tmp_path_factory.mktemp("recording") / "synthetic.npz"
+    write_recording(path, synthetic.recording)
+    return path
