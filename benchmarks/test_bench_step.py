@@ -66,7 +66,7 @@ def make(kind: str, folder: Path) -> Path:
 @pytest.mark.parametrize("kind", ["recommended", "mo_dcnn"])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_engine_step(benchmark, bundles, kind, precision):
-    """advance + decode, 17 units, 64 channels, ONNX Runtime, one thread."""
+    """Advance + decode, 17 units, 64 channels, ONNX Runtime, one thread."""
     bundle = read_bundle(bundles[kind])
     engine = open_engine(bundle, "ort", precision)
     benchmark.extra_info["golden_difference"] = check_golden(engine, bundle, precision)
@@ -139,6 +139,7 @@ def test_whole_step(benchmark, bundles, engine):
         loop.run(lambda: next(left))
 
     hundred_steps()
-    assert loop.tally.decoded > 90 and loop.links[0].sent > 100
+    assert loop.tally.decoded > 90
+    assert loop.links[0].sent > 100
     benchmark.group = "whole step x 100"
     benchmark(hundred_steps)

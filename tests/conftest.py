@@ -66,7 +66,7 @@ def synthetic() -> Synthetic:
 
 
 def linear_graph(thresholds: np.ndarray, gain: float = 15.0) -> bytes:
-    """The linear head as ONNX, opset 17, written by hand; see network.LinearHead for the formula."""
+    """The linear head as ONNX, opset 17, written by hand from the formula of network.LinearHead."""
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
 

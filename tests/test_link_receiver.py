@@ -5,6 +5,7 @@ a second, three frames after a jump), here as cases with times by hand and as a 
 account kept by a state machine.
 """
 
+
 from __future__ import annotations
 
 import math
@@ -73,6 +74,12 @@ def test_a_latch_holds_until_rearm_and_rearm_needs_usable_frames() -> None:
     assert receiver.assist(now) == 0.0
     assert receiver.rearm(now) is True
     assert receiver.assist(now) == 1.0
+
+
+def test_rearm_does_not_make_a_frame_newer() -> None:
+    receiver = running()
+    assert receiver.rearm(2 * T + 0.065)
+    assert receiver.assist(2 * T + 0.065) == pytest.approx(0.5)
 
 
 def test_a_silence_latches_even_if_nobody_asked_meanwhile() -> None:

@@ -123,7 +123,7 @@ def arm_id(bundles: list[Bundle]) -> int:
 
 def load_array(content: bytes) -> NDArray[Any]:
     """Read an array that is held in memory; never unpickles."""
-    return np.load(io.BytesIO(content), allow_pickle=False)  # type: ignore[no-any-return]
+    return np.load(io.BytesIO(content), allow_pickle=False)
 
 
 def save_array(array: NDArray[Any]) -> bytes:

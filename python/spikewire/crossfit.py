@@ -7,6 +7,7 @@ filters that were solved without the part they are applied to (cross-fitting).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,7 +60,7 @@ class CrossFit:
         for start, stop in spans:
             edges = np.linspace(start, stop, max(1, round((stop - start) * PARTS / whole)) + 1)
             cuts = edges.astype(int).tolist()
-            self.parts += list(zip(cuts[:-1], cuts[1:], strict=True))
+            self.parts += list(itertools.pairwise(cuts))
         self._covariances = [
             filters.extended_covariance([emg[a:b]], delays) * (b - a) for a, b in self.parts
         ]
@@ -79,15 +80,17 @@ class CrossFit:
         """Filters from all parts but those left out."""
         use = [k for k in range(len(self.parts)) if k not in without]
         samples = sum(self.parts[k][1] - self.parts[k][0] for k in use)
-        counts = sum(self._sums[k][1] for k in use)
-        if not np.all(counts):
-            silent = np.flatnonzero(np.asarray(counts) == 0).tolist()
+        counts = np.sum([self._sums[k][1] for k in use], axis=0)
+        if not counts.all():
+            silent = np.flatnonzero(counts == 0).tolist()
             raise InputError(
                 f"motor units {silent} have no discharge in a part of the training data; drop "
                 "them or train on a longer recording"
             )
-        covariance = sum(self._covariances[k] for k in use) / samples
-        means = sum(self._sums[k][0] for k in use) / counts
+        covariance = np.zeros_like(self._covariances[0])
+        for k in use:
+            covariance += self._covariances[k] / samples
+        means = np.sum([self._sums[k][0] for k in use], axis=0) / counts
         return filters.solve(covariance, means, loading).astype(np.float32)
 
     def cross_outputs(self, loading: float) -> list[Floats]:

@@ -31,7 +31,7 @@ class Piece:
 
 
 def spans_without(samples: int, hold_out: Sequence[Span], guard: int) -> list[Span]:
-    """What is left of [0, samples) outside the held-out spans and a guard on each of their sides."""
+    """What is left of [0, samples) outside the held-out spans and a guard on both their sides."""
     left, at = [], 0
     for start, stop in sorted(hold_out):
         if start - guard - at >= STRETCH:
@@ -72,7 +72,8 @@ def targets(
     """Presence float32 (windows, n_mu) and position int64 (windows, n_mu) of a stretch's bins."""
     first = labels.bin_start
     bins = hit[first : first + STEP * windows].reshape(windows, STEP, -1)
-    return bins.any(axis=1).astype(np.float32), bins.argmax(axis=1)
+    position: NDArray[np.int64] = bins.argmax(axis=1)
+    return np.asarray(bins.any(axis=1), np.float32), position
 
 
 def batches(

@@ -95,7 +95,7 @@ def run_onnx(graph: onnx.ModelProto, windows: Floats) -> Floats:
 def keras_presence(net: keras.Model, windows: Floats) -> Floats:
     """Presence of every window by Keras: float32 (windows, n_mu)."""
     presence, _ = as_pair(net(tf.constant(windows), training=False))
-    return tf.sigmoid(presence[:, 0]).numpy()  # type: ignore[no-any-return]
+    return tf.sigmoid(presence[:, 0]).numpy()
 
 
 def golden_counts(excerpt: Recording, history: int) -> tuple[NDArray[np.int16], float]:

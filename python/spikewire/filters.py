@@ -33,10 +33,10 @@ def extended_covariance(pieces: Sequence[Floats], delays: int) -> Doubles:
     """
     channels = pieces[0].shape[1]
     total = sum(len(x) for x in pieces)
-    lagged = [
-        sum((x[d:].T @ x[: len(x) - d]).astype(np.float64) for x in pieces) / total
-        for d in range(delays)
-    ]
+    lagged = np.zeros((delays, channels, channels))
+    for x in pieces:
+        for d in range(delays):
+            lagged[d] += x[d:].T @ x[: len(x) - d] / total
     out = np.empty((delays, channels, delays, channels))
     for i in range(delays):
         for j in range(delays):

@@ -60,7 +60,7 @@ def so_dcnn(channels: int, **widths: object) -> keras.Model:
 
 
 def unfold(x: tf.Tensor, width: int, stride: int = 1) -> tf.Tensor:
-    """Stack `width` neighbouring columns: (..., time, channels) -> (..., columns, width * channels)."""
+    """Stack `width` neighbouring columns: (.., time, c) -> (.., columns, width * c)."""
     columns = (x.shape[-2] - width) // stride + 1
     last = stride * (columns - 1) + 1
     return tf.concat([x[..., k : k + last : stride, :] for k in range(width)], axis=-1)
@@ -98,7 +98,7 @@ class LinearHead(layers.Layer):
         )
 
     def call(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Map (batch, samples, n_mu) to presence (batch, K, n_mu), position (batch, K, n_mu, 20)."""
+        """(batch, samples, n_mu) -> presence (batch, K, n_mu), position (batch, K, n_mu, 20)."""
         n_mu = len(self.thresholds)
         windows = (x.shape[1] - WINDOW) // STEP + 1
         start, stop = self.bin_start, self.bin_start + STEP * windows
@@ -111,7 +111,7 @@ class LinearHead(layers.Layer):
 
 
 class Heads(layers.Layer):
-    """C3 to F2 of all units at once, unit axis first: batched products instead of n_mu small layers.
+    """C3 to F2 of all units at once, unit axis first: batched products, not n_mu small layers.
 
     Each head also sees its own filter output beside the trunk. F2 starts at zero, so that the
     untrained network equals its linear start.
@@ -146,7 +146,7 @@ class Heads(layers.Layer):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Corrections to the presence (batch, K, n_mu) and position (batch, K, n_mu, 20) logits."""
         n, batch, columns = self.n_mu, tf.shape(trunk)[0], trunk.shape[1]
-        c3, c4, f1 = self.widths
+        c3, c4, _ = self.widths
         flat = tf.reshape(unfold(trunk, 3), (1, -1, 3 * trunk.shape[2]))
         h = tf.matmul(flat, self.c3)
         own = tf.transpose(tf.reshape(x[:, 2:-2, :n], (-1, columns, 2, n)), (3, 0, 1, 2))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
+
+import tomllib
 
 from spikewire.signals import InputError
 
@@ -114,7 +115,7 @@ def read_recipe(path: str | Path) -> Recipe:
     recipe = Recipe(**content)
     if recipe.kind == "recommended" and not 20 <= recipe.look_ahead <= 100:
         raise InputError(
-            f"{path}: look_ahead is {recipe.look_ahead}; behind MU filters it is 20 to 100 samples, "
+            f"{path}: look_ahead is {recipe.look_ahead}; behind MU filters it is 20 to 100, "
             "since a peak is known 10 samples after it"
         )
     return recipe

@@ -24,7 +24,9 @@ Span = tuple[int, int]  # samples [start, stop)
 
 
 class InputError(ValueError):
-    """What came from outside cannot be used: the message says what came, what was allowed, what next.
+    """What came from outside cannot be used.
+
+    The message says what came, what was allowed, and what to type next.
 
     Commands print it as one line and exit with code 2.
     """
@@ -99,7 +101,7 @@ class Recording:
             )
         bad = np.count_nonzero(~np.isfinite(self.emg).all(axis=1))
         if bad:
-            raise InputError(f"{where}: {bad} samples hold NaN or infinity; cut or repair them first")
+            raise InputError(f"{where}: {bad} samples hold NaN or infinity; cut them out")
         low, high = PLAUSIBLE_FS_HZ
         if not low <= self.fs_hz <= high:
             raise InputError(

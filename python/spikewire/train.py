@@ -1,4 +1,4 @@
-"""Train a decoder: front by cross-fitting, network by gradient descent, the better one by validation.
+"""Train a decoder: front by cross-fitting, network by descent, the better one by validation.
 
 The validation part chooses (training length, network or linear filter) and is then trained on too;
 the held-out spans are never read.
@@ -41,7 +41,7 @@ from spikewire.signals import (
 
 Progress = Callable[[float, str], None]
 NOISE_F1 = 0.003  # differences of F1 below this say nothing on a few seconds of validation data
-LINEAR_THRESHOLD = 0.5  # presence of the linear decoder where its output equals the unit's threshold
+LINEAR_THRESHOLD = 0.5  # the linear decoder's presence where its output is at the threshold
 
 
 @dataclass
@@ -75,7 +75,10 @@ def build(recipe: Recipe, front: Front, channels: int, samples: int) -> keras.Mo
 
 def as_pair(outputs: Any) -> tuple[tf.Tensor, tf.Tensor | None]:
     """Presence and position logits; the paper's networks have no position."""
-    return outputs if isinstance(outputs, (tuple, list)) else (outputs, None)
+    if isinstance(outputs, (tuple, list)):
+        presence, position = outputs
+        return presence, position
+    return outputs, None
 
 
 def run(net: keras.Model, x: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor | None]:
@@ -161,7 +164,7 @@ def descend(
     net: keras.Model, recipe: Recipe, pieces: Sequence[dataset.Piece], steps: int, seed: int,
     check: Callable[[int, float], None],
 ) -> None:
-    """Train for `steps` batches; `check(step, loss)` is called every `check_every` and at the end."""
+    """Train for `steps` batches; `check(step, loss)` comes every `check_every` and at the end."""
     rng = np.random.default_rng(seed)
     step = make_step(net, recipe)
     stream = dataset.batches(pieces, Labels(recipe.look_ahead), recipe.windows // WINDOWS,
@@ -229,7 +232,9 @@ class Trainer:
         before = max(0, span[0] - self.recipe.delays + 1)
         return front.outputs(self.recording.emg[before:span[1]])[span[0] - before:]
 
-    def choose(self, spans: Sequence[Span], logs: Path) -> tuple[keras.Model, Front, dict[str, Any]]:
+    def choose(
+        self, spans: Sequence[Span], logs: Path
+    ) -> tuple[keras.Model, Front, dict[str, Any]]:
         """Train without the validation part; keep the best step by mean F1 on it."""
         guard = guard_samples(self.recipe)
         fit, validation = dataset.split_validation(spans, self.recipe.validation_share, guard)
@@ -348,8 +353,9 @@ def load(folder: Path) -> Model:
         raise InputError(f"{folder}: no model folder (no model.json in it); see mu-train")
     try:
         facts = json.loads((folder / "model.json").read_text())
-        recipe = Recipe(**{k: tuple(v) if isinstance(v, list) else v
-                           for k, v in facts["recipe"].items()})
+        words: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in facts["recipe"].items()}
+        recipe = Recipe(**words)
         a = read_arrays(folder / "front.npz",
                         ("kernels", "scale", "thresholds", "loading", "f1"), ())
         front = Front(a["kernels"], a["scale"], a["thresholds"], float(a["loading"]),

@@ -51,6 +51,9 @@ def run(args: argparse.Namespace) -> int:
         report(0.0, recording.summary())
         trains = decompose(recording, settings, report)
     write_trains(out, trains)
+    assert trains.sil is not None
+    assert trains.pnr_db is not None
+    assert trains.cov_isi is not None
     units = [
         {"unit": k, "discharges": len(t), "sil": float(trains.sil[k]),
          "pnr_db": float(trains.pnr_db[k]), "cov_isi": float(trains.cov_isi[k]),

@@ -156,7 +156,7 @@ def run_live(out: Path, path: Path, block: tuple[float, float]) -> dict[str, Any
         running[name] = subprocess.Popen(tool("run", *words[name]), stdout=subprocess.PIPE,
                                          text=True)
     texts = {name: process.communicate(timeout=300)[0] for name, process in running.items()}
-    for name, process in running.items():
+    for process in running.values():
         if process.returncode:
             raise SystemExit(process.returncode)
     return {name: json.loads(text) for name, text in texts.items()}

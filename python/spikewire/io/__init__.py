@@ -1,4 +1,4 @@
-"""Where EMG comes from: recordings in files, and live sources. Each reader is imported when asked."""
+"""Where EMG comes from: recordings in files, and live sources. Readers are imported when asked."""
 
 from __future__ import annotations
 

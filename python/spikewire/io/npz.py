@@ -154,8 +154,8 @@ def read_trains(path: Path) -> SpikeTrains:
     return SpikeTrains(
         [sample[unit == k] for k in range(int(n_units))],
         _scalar(path, "fs_hz", a["fs_hz"]),
-        *(a.get(n) for n in per_unit),
-        str(a.get("method", "")),
+        **{n: a.get(n) for n in per_unit},
+        method=str(a.get("method", "")),
     )
 
 

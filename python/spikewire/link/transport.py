@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from .codec import Arm, FrameError, Step, decode_arm, encode_arm, encode_short, encode_step
+from .codec import Arm, FrameError, Step, decode_frame, encode_arm, encode_short, encode_step
 from .framing import Deframer, frame
 from .table import ARM, SHORT, STEP
 
@@ -191,15 +191,19 @@ class ArmReader:
 
     def feed(self, data: bytes) -> list[Arm]:
         """Return the requests that `data` completes."""
-        arms = []
-        for kind, payload in self._deframer.feed(data):
-            try:
-                if kind != ARM.type_of():
-                    raise FrameError("type", f"0x{kind:02x} is no arm request")
-                arms.append(decode_arm(payload))
-            except FrameError:
-                self.rejected += 1
-        return arms
+        arms = [self._decode(kind, payload) for kind, payload in self._deframer.feed(data)]
+        return [arm for arm in arms if arm is not None]
+
+    def _decode(self, kind: int, payload: bytes) -> Arm | None:
+        """Return the request of one frame, or None and count it."""
+        try:
+            arm = decode_frame(kind, payload)
+        except FrameError:
+            arm = None
+        if isinstance(arm, Arm):
+            return arm
+        self.rejected += 1
+        return None
 
 
 class LoopbackLink:

@@ -1,4 +1,4 @@
-"""An engine that decodes nothing: the idle control of a timing run, and a test of everything else."""
+"""An engine that decodes nothing: the idle control of a timing run, and a test of all else."""
 
 from __future__ import annotations
 

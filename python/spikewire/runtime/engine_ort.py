@@ -1,4 +1,4 @@
-"""ONNX Runtime engine: one thread, the full window each step. The only file that imports it here."""
+"""ONNX Runtime engine: one thread, the full window each step. The runtime imports it only here."""
 
 from __future__ import annotations
 
