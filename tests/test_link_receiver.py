@@ -5,7 +5,6 @@ a second, three frames after a jump), here as cases with times by hand and as a 
 account kept by a state machine.
 """
 
-
 from __future__ import annotations
 
 import math

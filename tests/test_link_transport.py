@@ -135,17 +135,14 @@ def test_frames_arrive_in_order_with_the_counter_of_their_slot(
 
 
 def test_a_full_queue_drops_the_new_frame_at_once(ends: tuple[Link, End, str]) -> None:
-    link, end, uri = ends
-    if not end.hears:
-        pytest.skip("the null link has no queue")
+    link, end, _ = ends
     link.send(Step(step=1))
     end.stall()
     began = time.monotonic()
     assert [link.send(Step(step=number)) for number in range(2, 5)] == [False] * 3
     assert time.monotonic() - began < 0.5
     assert (link.sent, link.dropped) == (1, 3)
-    assert [step.step for step in take_apart(read(end, 1))] == [1]
-    assert uri == link.uri
+    assert [step.step for step in take_apart(read(end, 1))] == [1] * end.hears
 
 
 def test_a_dropped_frame_shows_as_a_gap() -> None:

@@ -4,7 +4,6 @@ Truth: the kernel's own pseudo-terminals and pyserial opening the other end as a
 the bytes are checked with the `cobs` package.
 """
 
-
 from __future__ import annotations
 
 import os

@@ -263,7 +263,11 @@ def unpack(message: Message, payload: bytes, slot: int = 0) -> dict[str, Any]:
     width, crc = _check(message, payload, slot)
     if crc != int.from_bytes(payload[:width], "little"):
         raise FrameError("crc", f"{message.name}: the {message.crc} does not fit the bytes")
-    layout = _LAYOUTS[message.name]
+    return _values(_LAYOUTS[message.name], payload)
+
+
+def _values(layout: _Layout, payload: bytes) -> dict[str, Any]:
+    """Return the values of a payload whose length and CRC are right."""
     flat = iter(layout.fmt.unpack(payload))
     values: dict[str, Any] = {}
     for word in layout.words:
