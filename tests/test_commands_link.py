@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spikewire.link.codec import Arm, Step
+from spikewire.link.codec import Arm, Step, decode_frame
+from spikewire.link.framing import Deframer
 from spikewire.link.table import STATES
-from spikewire.link.transport import LinkError, open_link
+from spikewire.link.transport import ArmReader, LinkError, LoopbackLink, open_link
 
 command = pytest.importorskip("spikewire.commands.link", reason="needs rich and pyserial")
 ROOT = Path(command.__file__).parents[2]
@@ -99,6 +100,33 @@ def test_watch_arms_and_disarms(tmp_path: Path, capsys: pytest.CaptureFixture[st
     text = capsys.readouterr().out
     assert "60 accepted, 58 usable" in text
     assert "rejected     none" in text
+
+
+def test_watch_asks_often_enough_and_disarms_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contract: at least 10 requests a second."""
+    heard: list[tuple[float, bytes]] = []
+
+    class Wire:
+        def read(self) -> bytes:
+            return b""
+
+        def queued(self) -> int:
+            return 0
+
+        def write(self, data: bytes) -> int:
+            heard.append((time.monotonic(), data))
+            return len(data)
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(command, "open_port", lambda uri: Wire())
+    command.main(["watch", "serial:/dev/x", "--arm", "1f", "--duration", "0.5"])
+    arms = [arm for _, data in heard for arm in ArmReader().feed(data)]
+    assert [arm.request for arm in arms] == [1] * (len(arms) - 1) + [0]
+    assert {arm.model_id for arm in arms} == {0x1F}
+    assert len(arms) > 5
+    assert max(np.diff([at for at, _ in heard])) < 0.1
 
 
 def test_watch_of_another_model_accepts_nothing(
@@ -191,6 +219,26 @@ def test_send_never_claims_to_be_active_unasked(capsys: pytest.CaptureFixture[st
     step = command.pattern(0, command.READY, 0x1234ABCD, 0.0)
     assert (STATES[step.state], step.model_id16) == ("READY", 0xABCD)
     assert command.pattern(70, command.READY, 0, 0.0).counts.nonzero()[0].tolist() == [6]
+
+
+@pytest.mark.parametrize(
+    ("may_arm", "arm", "active"),
+    [
+        (True, Arm(1, 0x1F), True),
+        (False, Arm(1, 0x1F), False),
+        (True, Arm(1, 0x20), False),
+        (True, Arm(0, 0x1F), False),
+    ],
+)
+def test_send_obeys_only_who_may_arm_this_model(
+    monkeypatch: pytest.MonkeyPatch, may_arm: bool, arm: Arm, active: bool
+) -> None:
+    link = LoopbackLink("loopback:", may_arm=may_arm)
+    link.answer(arm)
+    monkeypatch.setattr(command, "open_link", lambda uri: link)
+    assert command.main(["send", "loopback:", "--model", "1f", "--duration", "0.05"]) == 0
+    steps = [decode_frame(*found) for found in Deframer().feed(link.received())]
+    assert {STATES[step.state] for step in steps} == {"ACTIVE" if active else "READY"}
 
 
 @pytest.mark.parametrize(

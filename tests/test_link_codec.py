@@ -443,6 +443,14 @@ def test_what_fits_into_no_frame_is_refused(change: dict[str, Any], message: str
         encode_step(Step(**change))
 
 
+def test_the_edge_between_the_last_value_and_saturated() -> None:
+    """Contract: raw 250 is 125 %, 254 means more; 251..253 mean nothing and are never sent."""
+    payload = encode_step(Step(activation=(125.0, 125.2, 125.3, 126.5)))
+    assert list(payload[24:28]) == [250, 250, 254, 254]
+    payload = encode_step(Step(drive=(6553.3, 6553.34, 6553.36, 6553.4)))
+    assert struct.unpack_from("<4H", payload, 16) == (0xFFFD, 0xFFFD, 0xFFFE, 0xFFFE)
+
+
 def test_wide_counts_do_not_wrap() -> None:
     read = decode_step(encode_step(Step(counts=np.array([256, 257, -1, 2]))))
     assert read.counts[:4].tolist() == [14, 14, 0, 2]

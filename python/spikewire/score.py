@@ -127,17 +127,28 @@ def match(predicted: Sequence[Times], reference: Sequence[Times]) -> list[tuple[
     return out
 
 
+def mean_known(values: Sequence[float]) -> float | None:
+    """Mean of what is defined; None if nothing is."""
+    known = [v for v in values if v == v]
+    return float(np.mean(known)) if known else None
+
+
 def table(scores: Sequence[UnitScore]) -> dict[str, object]:
-    """Means over the units, the worst unit, and every unit, ready for JSON."""
+    """Means over the units, the worst unit, and every unit, ready for JSON.
+
+    What is not defined (the precision of a unit that was never found) is None and enters no mean.
+    """
     f1 = [s.f1 for s in scores]
     return {
         "units": len(scores),
         "f1": float(np.mean(f1)),
         "f1_worst": float(np.min(f1)),
         "f1_near": float(np.mean([s.f1_near for s in scores])),
-        "sensitivity": float(np.nanmean([s.sensitivity for s in scores])),
-        "precision": float(np.nanmean([s.precision for s in scores])),
+        "sensitivity": mean_known([s.sensitivity for s in scores]),
+        "precision": mean_known([s.precision for s in scores]),
         "agreement": float(np.mean([s.agreement for s in scores])),
         "units_above_0.7": int(np.sum(np.array(f1) > 0.7)),
-        "per_unit": [asdict(s) for s in scores],
+        "per_unit": [
+            {k: None if v != v else v for k, v in asdict(s).items()} for s in scores
+        ],
     }

@@ -337,7 +337,7 @@ def save(folder: Path, model: Model) -> None:
         "kernels": front.kernels, "scale": front.scale, "thresholds": front.thresholds,
         "loading": front.loading, "f1": front.f1})
     write_recording(folder / "golden.npz", model.golden)
-    text = json.dumps(model.facts, indent=1, default=float).encode()
+    text = json.dumps(model.facts, indent=1, default=float, allow_nan=False).encode()
     write_durably(folder / "model.json", lambda file: file.write(text))
 
 

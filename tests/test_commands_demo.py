@@ -1,0 +1,62 @@
+"""The whole path on a recording of known discharges: every process and file that `make demo` uses.
+
+Truth is the synthetic record's own; the network's quality on real EMG is the demo's business.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tensorflow")
+pytest.importorskip("onnxruntime")
+
+from spikewire.commands import demo
+from spikewire.io import read_trains
+from spikewire.score import match
+
+
+def test_from_recording_to_frames(
+    recording_path: Path, synthetic: object, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "demo"
+    code = demo.main(["--recording", str(recording_path), "--hold-out", "12:15", "--out", str(out)])
+    shown = capfd.readouterr().out
+    assert code == 0, shown
+    facts = json.loads((out / "demo.json").read_text())
+    live, link = facts["live"], facts["live"]["link"]
+    assert link["frames_accepted"] == live["run"]["links"][0]["sent"] > 300
+    assert link["stale_marked_valid"] == 0
+    assert link["states"]["ACTIVE"] > 200
+    assert live["identical"] or live["run"]["missed"]
+    found = read_trains(out / "trains.npz")
+    assert min(rate for _, rate in match(found.times, synthetic.truth.times)) > 0.95
+    assert facts["scores"]["network"]["f1"] > 0.95
+    assert facts["scores"]["linear"]["f1"] > 0.95
+    assert "F1 on held-out 12-15 s: network" in shown
+    html = (out / "demo.html").read_text()
+    assert html.count("<svg") == 3
+    assert "http" not in html
+
+
+def test_a_recording_that_is_not_there_is_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = demo.main(["--recording", str(tmp_path / "no.npz"), "--out", str(tmp_path / "o")])
+    error = capfd.readouterr().err
+    assert code == 2
+    assert error.strip().splitlines() == [f"mu-demo: {tmp_path}/no.npz: no such file"]
+
+
+def test_without_an_index_the_demo_says_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    code = demo.main(["--out", str(tmp_path / "o"), "--cache", str(tmp_path / "c")])
+    error = capfd.readouterr().err.strip().splitlines()
+    assert code == 2
+    assert len(error) == 1
+    assert "make demo REC=your.npz" in error[0]
