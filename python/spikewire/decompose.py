@@ -18,6 +18,7 @@ from spikewire.score import agreement
 from spikewire.signals import Floats, InputError, Recording, SpikeTrains, Times
 
 Progress = Callable[[float, str], None]
+MIN_CHANNELS = 8
 CLIP_SD = np.float32(8.0)  # discharges of a good source stand 8 to 15 standard deviations high
 
 
@@ -237,6 +238,11 @@ def decompose(
     """
     report = progress or (lambda share, words: None)
     fs_hz = recording.fs_hz
+    if recording.emg.shape[1] < MIN_CHANNELS:
+        raise InputError(
+            f"{recording.name}: {recording.emg.shape[1]} channels cannot be separated, allowed are "
+            f"{MIN_CHANNELS} or more; use a high-density grid"
+        )
     if recording.seconds < 5:
         raise InputError(
             f"{recording.name}: {recording.seconds:.1f} s are too short to decompose, "

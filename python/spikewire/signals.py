@@ -112,7 +112,7 @@ class Recording:
         if not any_rms and not low <= self.rms_uv <= high:
             raise InputError(
                 f"{where}: RMS is {self.rms_uv:.3g} uV, plausible is {low:g} to {high:g} uV; "
-                "is the unit right? (--any-rms accepts it)"
+                "is the unit right? (accepted with --any-rms, or ?any_rms=1 of a replay)"
             )
         return self
 

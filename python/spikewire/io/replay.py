@@ -85,21 +85,21 @@ def to_counts(recording: Recording) -> tuple[NDArray[np.int16], float]:
 
 
 def open_uri(uri: str, where: str, options: dict[str, str], clock: Clock) -> Replay:
-    """Open `replay:FILE?span=18:24`; FILE is a recording or the log of a run.
+    """Open `replay:FILE?span=18:24&any_rms=1`; FILE is a recording or the log of a run.
 
     Raises
     ------
     InputError
         Unreadable file, unknown option, or a span outside the file.
     """
-    refuse_unknown(uri, options, {"span"})
+    refuse_unknown(uri, options, {"span", "any_rms"})
     if Path(where).suffix == ".mcap":
         from spikewire.io.runlog import read_log
 
         log = read_log(where)
         counts, lsb_uv, fs_hz, first = log.counts, log.lsb_uv, log.fs_hz, log.first
     else:
-        recording = read_recording(where)
+        recording = read_recording(where, options.get("any_rms") == "1")
         counts, lsb_uv = to_counts(recording)
         fs_hz, first = recording.fs_hz, 0
     if "span" in options:
