@@ -50,7 +50,7 @@ class Recipe:
     gain_jitter: float = 0.1
     noise: float = 0.05
     position_weight: float = 1.0
-    validation_share: float = 0.15
+    validation_share: float = 0.25
     refit: bool = True
     threshold: float = 0.5
 
