@@ -1,4 +1,4 @@
-"""Plots: the SVG is well-formed for a foreign parser (xml.etree) and marks lie where the axes say."""
+"""Plots: well-formed for a foreign parser (xml.etree), and marks lie where the axes say."""
 
 from __future__ import annotations
 

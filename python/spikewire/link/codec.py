@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .packing import FrameError, crc8, crc16, pack, unpack
-from .table import ARM, BY_TYPE, N_DRIVES, PROTO, SHORT, STEP
+from spikewire.link.packing import FrameError, crc8, crc16, pack, unpack
+from spikewire.link.table import ARM, BY_TYPE, N_DRIVES, PROTO, SHORT, STEP
 
 __all__ = [
     "Arm",

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import zlib
 
-from .packing import FrameError
-from .table import BY_TYPE
+from spikewire.link.packing import FrameError
+from spikewire.link.table import BY_TYPE
 
 DELIMITER = b"\x00"
 OVERHEAD = 5  # type byte and CRC-32

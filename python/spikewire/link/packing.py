@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from .table import MESSAGES, Field, Message
+from spikewire.link.table import MESSAGES, Field, Message
 
 CODES = {8: "B", 16: "H", 32: "I", 64: "Q"}
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .codec import FrameError, Step, decode_frame
-from .table import BY_TYPE, COUNT_NA, N_UNITS, SHORT, STATES, STEP
+from spikewire.link.codec import FrameError, Step, decode_frame
+from spikewire.link.table import BY_TYPE, COUNT_NA, N_UNITS, SHORT, STATES, STEP
 
 AGE_MAX_MS = 80.0
 HOLD_S = 0.030  # three steps without a usable frame change nothing

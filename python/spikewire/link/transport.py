@@ -12,9 +12,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from .codec import Arm, FrameError, Step, decode_frame, encode_arm, encode_short, encode_step
-from .framing import Deframer, frame
-from .table import ARM, SHORT, STEP
+from spikewire.link.codec import (
+    Arm,
+    FrameError,
+    Step,
+    decode_frame,
+    encode_arm,
+    encode_short,
+    encode_step,
+)
+from spikewire.link.framing import Deframer, frame
+from spikewire.link.table import ARM, SHORT, STEP
 
 # scheme of a URI -> module and function that open it
 LINKS: dict[str, tuple[str, str]] = {

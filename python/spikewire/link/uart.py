@@ -18,9 +18,9 @@ from typing import Protocol, TypeVar
 
 import serial
 
-from .codec import Arm, Step
-from .framing import DELIMITER
-from .transport import ArmReader, LinkError, Uri, options, parse_uri, step_framer
+from spikewire.link.codec import Arm, Step
+from spikewire.link.framing import DELIMITER
+from spikewire.link.transport import ArmReader, LinkError, Uri, options, parse_uri, step_framer
 
 CHUNK = 4096  # bytes per read; the kernel's own buffer of a line is as large
 BAUDS = (
