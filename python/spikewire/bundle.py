@@ -12,6 +12,7 @@ import io
 import json
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikewire.durable import write_durably
-from spikewire.signals import STEP, WINDOW, Floats, InputError, Labels
+from spikewire.signals import PLAUSIBLE_FS_HZ, STEP, WINDOW, Floats, InputError, Labels
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -187,9 +188,61 @@ def _manifest(path: Path, text: bytes) -> Manifest:
     return Manifest(**content)
 
 
+def _whole(low: int, high: int) -> tuple[str, Callable[[Any], bool]]:
+    """A row of LIMITS: an integer."""
+    return f"{low} to {high}", lambda v: type(v) is int and low <= v <= high
+
+
+def _number(low: float, high: float) -> tuple[str, Callable[[Any], bool]]:
+    """A row of LIMITS: a number; NaN is in no range."""
+    return f"{low:g} to {high:g}", lambda v: type(v) in (int, float) and low <= v <= high
+
+
+def _each(
+    row: tuple[str, Callable[[Any], bool]], kind: type = list
+) -> tuple[str, Callable[[Any], bool]]:
+    """A row of LIMITS: a list, or a dict of names, of values under another row."""
+    words, holds = row
+
+    def all_hold(v: Any) -> bool:
+        return isinstance(v, kind) and all(holds(x) for x in (v.values() if kind is dict else v))
+
+    return f"each {words}", all_hold
+
+
+# manifest key -> what is allowed, in words and as a test
+LIMITS = {
+    "decoder": ("network or linear", lambda v: v in ("network", "linear")),
+    "montage": ("mono", lambda v: v == "mono"),
+    "unit": ("uV", lambda v: v == "uV"),
+    "fs_hz": _number(*PLAUSIBLE_FS_HZ),
+    "channels": _whole(1, 1024),
+    "channel_map": _each(_whole(0, 1023)),
+    "n_mu": _whole(1, 64),
+    "inputs": _whole(1, 1024),
+    "look_ahead": _whole(STEP // 2, WINDOW - STEP // 2),
+    "history_samples": _whole(0, 255),
+    "input_scale": _number(1e-9, 1e9),
+    "label_lag": _each(_whole(-WINDOW, WINDOW)),
+    "thresholds": _each(_number(0, 1)),
+    "refractory": _whole(0, 2048),
+    "golden_lsb_uv": _number(1e-9, 1e3),
+    "tolerance": _each(_number(0, 1), dict),
+}
+
+
 def _check(path: Path, bundle: Bundle) -> None:
-    """Shapes must fit each other before anything runs on them."""
+    """Values must be possible, and fit each other, before anything runs on them."""
     m = bundle.manifest
+    for key, (words, holds) in LIMITS.items():
+        if not holds(getattr(m, key)):
+            raise InputError(f"{path}: {key} is {getattr(m, key)!r}, allowed is {words}; export "
+                             "it again")
+    needed = {"golden/emg.npy"} | set(m.networks.values()) | {
+        f"golden/presence.{p}.npy" for p in m.networks}
+    if not m.networks or not needed <= set(bundle.files) or set(m.networks) != set(m.tolerance):
+        raise InputError(f"{path}: its networks {sorted(m.networks)} lack a graph, a tolerance or "
+                         "golden windows; export it again")
     delays = m.history_samples + 1
     front = bundle.front()
     shapes = {
@@ -233,6 +286,8 @@ def read_bundle(path: str | Path) -> Bundle:
     bundle = Bundle(str(path), hashlib.sha256(content).hexdigest(), manifest, files)
     try:
         _check(path, bundle)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path}: manifest and files do not fit ({error})") from None
     return bundle

@@ -36,7 +36,7 @@ def spans_without(samples: int, hold_out: Sequence[Span], guard: int) -> list[Sp
     for start, stop in sorted(hold_out):
         if start - guard - at >= STRETCH:
             left.append((at, start - guard))
-        at = stop + guard
+        at = max(at, stop + guard)
     if samples - at >= STRETCH:
         left.append((at, samples))
     if not left:

@@ -59,7 +59,9 @@ def active_range(x: Floats, fs_hz: float) -> tuple[int, int]:
     envelope = np.sqrt(np.mean(np.square(x), axis=1))
     envelope = np.convolve(envelope, np.ones(int(fs_hz / 4)) / int(fs_hz / 4), mode="same")
     rest, plateau = np.percentile(envelope, [2, 90])
-    above = np.flatnonzero(envelope > rest + 0.1 * (plateau - rest))
+    if not plateau > 0:
+        raise InputError("the EMG is constant: nothing to decompose")
+    above = np.flatnonzero(envelope >= rest + 0.1 * (plateau - rest))
     return int(above[0]), int(above[-1]) + 1
 
 
@@ -68,11 +70,8 @@ def whiten(x: Floats, delays: int) -> Floats:
 
     Eigenvalues below the mean of the lower half are noise and dropped.
     """
-    channels = x.shape[1]
     values, vectors = np.linalg.eigh(filters.extended_covariance([x], delays))
     keep = values > values[: len(values) // 2].mean()
-    if not keep.any() or channels < 1:
-        raise InputError("the EMG is constant: nothing to decompose")
     transform = (vectors[:, keep] / np.sqrt(values[keep])).astype(np.float32)
     return filters.apply(x, transform)
 

@@ -18,7 +18,7 @@ from spikewire import filters, network
 from spikewire.bundle import GOLDEN_STEPS, Manifest, save_array, write_bundle
 from spikewire.decide import REFRACTORY_SAMPLES
 from spikewire.signals import STEP, WINDOW, Floats, InputError, Labels, Recording
-from spikewire.train import LINEAR_THRESHOLD, Model, as_pair
+from spikewire.train import LINEAR_THRESHOLD, Model, as_pair, one_window
 
 OPSET = 17  # the newest that tf2onnx writes well and every TensorRT of JetPack 6 reads
 PRECISIONS = ("fp32", "fp16")
@@ -48,7 +48,6 @@ def to_onnx(net: keras.Model) -> onnx.ModelProto:
         warnings.simplefilter("ignore")  # tf2onnx uses numpy names that numpy deprecates
         graph, _ = tf2onnx.convert.from_function(
             tf.function(outputs), input_signature=signature, opset=OPSET)
-    graph.producer_name, graph.producer_version = "spikewire", ""
     name_outputs(graph.graph, net)
     onnx.checker.check_model(graph)
     return graph
@@ -63,6 +62,48 @@ def name_outputs(graph: onnx.GraphProto, net: keras.Model) -> None:
             continue
         graph.node.append(onnx.helper.make_node("Identity", [node.name], [wanted]))
         node.name = wanted
+
+
+def in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Nodes depth first from the outputs: an order that depends on the graph's structure only."""
+    maker = {name: node for node in graph.node for name in node.output}
+    ordered: dict[str, onnx.NodeProto] = {}
+    wanted = sorted((output.name for output in graph.output), reverse=True)
+    while wanted:
+        node = maker[wanted[-1]]
+        missing = [n for n in node.input if n in maker and maker[n].output[0] not in ordered]
+        if missing:
+            wanted += missing[::-1]
+        else:
+            ordered.setdefault(node.output[0], node)
+            wanted.pop()
+    return list(ordered.values())
+
+
+def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph with an order and names of its own.
+
+    tf2onnx numbers nodes by process-wide counters and orders them by hash, so one network would
+    give other bytes each time.
+    """
+    graph, nodes = model.graph, in_order(model.graph)
+    constant = {c.name: c for c in graph.initializer}
+    used = dict.fromkeys(n for node in nodes for n in node.input if n in constant)
+    names = {v.name: v.name for v in [*graph.input, *graph.output]} | {"": ""}
+    names |= {name: f"w{k}" for k, name in enumerate(used)}
+    for name in (n for node in nodes for n in node.output):
+        names.setdefault(name, f"t{len(names)}")
+    for k, node in enumerate(nodes):
+        node.name, node.doc_string = f"{node.op_type}_{k}", ""
+        node.input[:] = [names[n] for n in node.input]
+        node.output[:] = [names[n] for n in node.output]
+    weights = [constant[name] for name in used]
+    for name, weight in zip(used, weights, strict=True):
+        weight.name = names[name]
+    outputs = sorted(graph.output, key=lambda o: str(o.name))
+    made = onnx.helper.make_graph(nodes, "spikewire", graph.input, outputs, weights)
+    return onnx.helper.make_model(made, opset_imports=model.opset_import,
+                                  ir_version=model.ir_version, producer_name="spikewire")
 
 
 def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -122,7 +163,7 @@ def describe(model: Model, decoder: str, name: str) -> tuple[keras.Model, Manife
     raw = not linear and model.recipe.kind != "recommended"
     look_ahead = BASELINE_LOOK_AHEAD if linear else model.recipe.look_ahead
     net = network.linear(front.thresholds.tolist(), Labels(look_ahead).bin_start) if linear \
-        else model.net
+        else one_window(model)
     threshold = LINEAR_THRESHOLD if linear else model.recipe.threshold
     return net, Manifest(
         name=name, decoder=decoder, fs_hz=facts["fs_hz"], channels=channels,
@@ -165,7 +206,10 @@ def export(
     graph = to_onnx(net)
     differences = {}
     for precision in dict.fromkeys(("fp32", *precisions)):
-        graph_p = graph if precision == "fp32" else to_fp16(graph)
+        graph_p = onnx.ModelProto()
+        graph_p.CopyFrom(graph)
+        graph_p = graph_p if precision == "fp32" else to_fp16(graph_p)
+        graph_p = canonical(graph_p)
         got = run_onnx(graph_p, windows)
         differences[precision] = float(np.abs(got - wanted).max())
         if not differences[precision] <= TOLERANCE[precision]:

@@ -73,6 +73,15 @@ def build(recipe: Recipe, front: Front, channels: int, samples: int) -> keras.Mo
     return network.mo_dcnn(channels, n_mu, recipe.trunk, recipe.heads, recipe.dropout)
 
 
+def one_window(model: Model) -> keras.Model:
+    """The trained network for inputs of exactly one window, as it is exported."""
+    if model.net.input_shape[1] == WINDOW:
+        return model.net
+    net = build(model.recipe, model.front, model.facts["channels"], WINDOW)
+    net.set_weights(model.net.get_weights())
+    return net
+
+
 def as_pair(outputs: Any) -> tuple[tf.Tensor, tf.Tensor | None]:
     """Presence and position logits; the paper's networks have no position."""
     if isinstance(outputs, (tuple, list)):
@@ -87,8 +96,11 @@ def run(net: keras.Model, x: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.T
         return as_pair(net(x, training=training))
     windows = (x.shape[1] - WINDOW) // STEP + 1
     cut = tf.stack([x[:, STEP * k : STEP * k + WINDOW] for k in range(windows)], axis=1)
-    presence, _ = as_pair(net(tf.reshape(cut, (-1, WINDOW, x.shape[2])), training=training))
-    return tf.reshape(presence, (-1, windows, presence.shape[-1])), None
+    presence, position = as_pair(net(tf.reshape(cut, (-1, WINDOW, x.shape[2])), training=training))
+    n_mu = presence.shape[-1]
+    if position is not None:
+        position = tf.reshape(position, (-1, windows, n_mu, STEP))
+    return tf.reshape(presence, (-1, windows, n_mu)), position
 
 
 def make_step(net: keras.Model, recipe: Recipe) -> Callable[..., tf.Tensor]:

@@ -150,6 +150,10 @@ def read_trains(path: Path) -> SpikeTrains:
         )
     if len(sample) and (np.diff(sample.astype(np.int64)) < 0).any():
         raise InputError(f"{path}: sample is not sorted")
+    for name in per_unit:
+        if name in a and (a[name].dtype.kind not in "iuf" or a[name].shape != (int(n_units),)):
+            raise InputError(f"{path}: {name} has shape {a[name].shape}, one number per unit is "
+                             "allowed")
     sample = sample.astype(np.int64)
     return SpikeTrains(
         [sample[unit == k] for k in range(int(n_units))],

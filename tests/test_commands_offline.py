@@ -1,0 +1,125 @@
+"""mu-decompose, mu-train, mu-export, mu-score as a person types them, mostly with bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy")
+pytest.importorskip("tomllib")
+
+from spikewire.commands import decompose, export, score, train
+from spikewire.io import read_trains
+from spikewire.io.npz import write_trains
+from spikewire.signals import SpikeTrains
+
+MAINS = {"mu-decompose": decompose.main, "mu-train": train.main, "mu-export": export.main,
+         "mu-score": score.main}
+
+
+@pytest.fixture
+def files(tmp_path: Path, synthetic, recording_path, monkeypatch) -> Path:
+    """A folder with good and bad files."""
+    monkeypatch.chdir(tmp_path)
+    emg = synthetic.recording.emg
+    Path("good.npz").write_bytes(recording_path.read_bytes())
+    write_trains("trains.npz", synthetic.truth)
+    write_trains("slow.npz", SpikeTrains(synthetic.truth.times, 2000.0))
+    write_trains("one.npz", SpikeTrains(synthetic.truth.times[:1], 2048.0))
+    write_trains("late.npz", SpikeTrains([np.array([10**9])] * 4, 2048.0))
+    Path("empty.npz").write_bytes(b"")
+    Path("bad.toml").write_text("colour = 1")
+    Path("taken").mkdir()
+    Path("taken/thesis.tex").write_text("x")
+    holed = emg.copy()
+    holed[7, 3] = np.nan
+    for name, arrays in {
+        "nan": {"emg": holed, "unit": "uV"}, "three": {"emg": emg[:, :3], "unit": "uV"},
+        "wide": {"emg": emg.T, "unit": "uV"}, "unitless": {"emg": emg},
+        "slow_emg": {"emg": emg, "unit": "uV", "fs_hz": 1000.0},
+    }.items():
+        np.savez(f"{name}.npz", **({"fs_hz": 2048.0} | arrays))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("command", "words"), [
+    ("mu-decompose no.npz --out x.npz", "no.npz: no such file"),
+    ("mu-decompose empty.npz --out x.npz", "the file is empty"),
+    ("mu-decompose nan.npz --out x.npz", "1 samples hold NaN"),
+    ("mu-decompose three.npz --out x.npz", "3 channels cannot be separated"),
+    ("mu-decompose wide.npz --out x.npz", "transpose"),
+    ("mu-decompose unitless.npz --out x.npz", "unit is missing, allowed are uV, mV, V"),
+    ("mu-decompose slow_emg.npz --out x.npz", "fs_hz is 1000, allowed is"),
+    ("mu-decompose good.npz --out no/x.npz", "no such folder"),
+    ("mu-decompose good.npz --out x.txt", "ends in .npz"),
+    ("mu-decompose good.npz --out x.npz --rounds 0", "--rounds is 0"),
+    ("mu-decompose good.npz --out x.npz --min-sil 2", "--min-sil is 2"),
+    ("mu-train good.npz --labels no.npz --out x", "no.npz: no such file"),
+    ("mu-train good.npz --labels slow.npz --out x", "labels count at 2000 Hz"),
+    ("mu-train good.npz --labels late.npz --out x", "discharges after the end"),
+    ("mu-train good.npz --labels trains.npz --recipe bad.toml --out x", "'colour' is unknown"),
+    ("mu-train good.npz --labels trains.npz --hold-out 5:99 --out x", "span 5:99 s"),
+    ("mu-train good.npz --labels trains.npz --hold-out 0:20 --out x", "nothing is left"),
+    ("mu-train good.npz --labels trains.npz --units 9 --out x", "allowed are 0 to 3"),
+    ("mu-train good.npz --labels trains.npz --out taken", "exists and is no model folder"),
+    ("mu-train good.npz --labels good.npz --out x", "has no sample, n_units"),
+    ("mu-export no --out x.mub", "no model folder"),
+    ("mu-export taken --out x.mub", "no model folder"),
+    ("mu-export taken --out x.zip", "ends in .mub"),
+    ("mu-score no.npz trains.npz", "no.npz: no such file"),
+    ("mu-score slow.npz trains.npz", "counts at 2000 Hz"),
+    ("mu-score one.npz trains.npz", "1 predicted and 4 reference units"),
+    ("mu-score trains.npz trains.npz --span 9:3", "START must come before STOP"),
+    ("mu-score trains.npz trains.npz --span 1:2,3:4", "one span"),
+])
+def test_bad_input_is_one_line_and_leaves_nothing(
+    files: Path, capfd: pytest.CaptureFixture[str], command: str, words: str
+) -> None:
+    before = sorted(os.listdir(files))
+    name, *rest = command.split()
+    if name == "mu-train":
+        pytest.importorskip("tensorflow")
+    code = MAINS[name](rest)
+    out, err = capfd.readouterr()
+    last = err.strip().splitlines()[-1]
+    assert code == 2
+    assert out == ""
+    assert last.startswith(f"{name}: ")
+    assert words in last
+    assert "Traceback" not in err
+    assert sorted(os.listdir(files)) == before
+
+
+@pytest.mark.parametrize("name", MAINS)
+def test_help_shows_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        MAINS[name](["--help"])
+    assert stop.value.code == 0
+    assert f"example: {name} " in capsys.readouterr().out
+
+
+def test_decompose_and_score_give_figures(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert MAINS["mu-decompose"](["good.npz", "--out", "x.npz", "--rounds", "1", "--json"]) == 0
+    units = json.loads(capsys.readouterr().out)["units"]
+    assert len(units) == len(read_trains("x.npz")) == 4
+    assert MAINS["mu-score"](["x.npz", "trains.npz", "--match", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["agreement"] > 0.98
+    assert MAINS["mu-score"](["x.npz", "trains.npz", "--match"]) == 0
+    assert "mean F1 0.9" in capsys.readouterr().out or figures["f1"] == 1
+
+
+def test_ctrl_c_writes_nothing(files: Path, capsys, monkeypatch) -> None:
+    from spikewire import decompose as work
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(work, "decompose", interrupted)
+    assert MAINS["mu-decompose"](["good.npz", "--out", "x.npz"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert not Path("x.npz").exists()
