@@ -66,7 +66,7 @@ def test_batches_are_cut_from_the_pieces_and_scaled() -> None:
         for s in made:
             gain = (s[-1, 0] - s[0, 0]) / (2 * (STRETCH - 1))
             gains.add(round(float(gain), 4))
-            starts.add(int(round((s[0, 0] / gain - 1) / 2)) % STEP)
+            starts.add(round((s[0, 0] / gain - 1) / 2) % STEP)
     assert 0.9 <= min(gains) < max(gains) <= 1.1
     assert len(starts) > 10  # jitter: stretches do not keep to the grid of steps
 

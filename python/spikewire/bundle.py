@@ -198,16 +198,10 @@ def _number(low: float, high: float) -> tuple[str, Callable[[Any], bool]]:
     return f"{low:g} to {high:g}", lambda v: type(v) in (int, float) and low <= v <= high
 
 
-def _each(
-    row: tuple[str, Callable[[Any], bool]], kind: type = list
-) -> tuple[str, Callable[[Any], bool]]:
-    """A row of LIMITS: a list, or a dict of names, of values under another row."""
+def _each(row: tuple[str, Callable[[Any], bool]]) -> tuple[str, Callable[[Any], bool]]:
+    """A row of LIMITS: a list of values under another row."""
     words, holds = row
-
-    def all_hold(v: Any) -> bool:
-        return isinstance(v, kind) and all(holds(x) for x in (v.values() if kind is dict else v))
-
-    return f"each {words}", all_hold
+    return f"each {words}", lambda v: isinstance(v, list) and all(holds(x) for x in v)
 
 
 # manifest key -> what is allowed, in words and as a test
@@ -227,7 +221,8 @@ LIMITS = {
     "thresholds": _each(_number(0, 1)),
     "refractory": _whole(0, 2048),
     "golden_lsb_uv": _number(1e-9, 1e3),
-    "tolerance": _each(_number(0, 1), dict),
+    "tolerance": ("a share of 1 per precision", lambda v: isinstance(v, dict)
+                  and all(type(x) is float and 0 <= x <= 1 for x in v.values())),
 }
 
 

@@ -1,0 +1,124 @@
+"""Who may import whom, walked with `ast`: the table below is the architecture's, not the code's."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "python" / "spikewire"
+STANDARD = set(sys.stdlib_module_names)
+
+# module (or package.*) -> modules of ours that it may import
+OURS = {
+    "signals": {},
+    "durable": {},
+    "link.table": {},
+    "decide": {"signals"},
+    "filters": {"signals"},
+    "score": {"signals"},
+    "bundle": {"signals", "durable"},
+    "io.*": {"signals", "durable", "io"},
+    "link.*": {"link"},
+    "runtime.*": {"signals", "decide", "io", "bundle", "link", "runtime"},
+    "decompose": {"signals", "filters", "score"},
+    "dataset": {"signals"},
+    "network": {},
+    "recipe": {"signals"},
+    "crossfit": {"signals", "filters", "score"},
+    "train": {"signals", "durable", "io", "bundle", "dataset", "network", "score", "crossfit",
+              "recipe", "decide"},
+    "export": {"signals", "bundle", "decide", "filters", "network", "train"},
+    "report.*": {"signals", "durable", "io", "report"},
+}
+# third parties -> the modules that may import them
+THEIRS = {
+    "onnxruntime": {"runtime.engine_ort", "export"},
+    "serial": {"link.uart"},
+    "mcap": {"io.runlog"},
+    "scipy": {"io.otb", "decompose", "crossfit"},
+    "keras": {"network", "train", "export"},
+    "tensorflow": {"network", "train", "export"},
+    "tf2onnx": {"export"},
+    "onnx": {"export"},
+    "rich": {"commands", "commands.link", "report.demo"},
+}
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name inside the package -> file."""
+    out = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        out[".".join(p for p in parts if p != "__init__") or "spikewire"] = path
+    return out
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            module = node.module or ""
+            found |= {f"{module}.{a.name}" if module.split(".")[-1] == "spikewire" or
+                      (PACKAGE.parent / module.replace(".", "/")).is_dir() else module
+                      for a in node.names}
+    return found
+
+
+def row(name: str) -> str | None:
+    """Row of the table that a module falls under."""
+    return name if name in OURS else next(
+        (r for r in OURS if r.endswith(".*") and (name + ".").startswith(r[:-1])), None)
+
+
+@pytest.mark.parametrize("name", modules())
+def test_a_module_imports_only_what_its_row_allows(name: str) -> None:
+    if name in ("spikewire",) or name.split(".")[0] == "commands":
+        return  # commands may import all; that nobody imports them is the next test
+    allowed = row(name)
+    assert allowed is not None, f"{name} has no row in the table"
+    for found in imports(modules()[name]):
+        if found.startswith("spikewire."):
+            inner = found.removeprefix("spikewire.")
+            fine = any(inner == a or inner.startswith(a + ".") for a in OURS[allowed])
+            assert fine or inner == "__version__", f"{name} imports {found}"
+
+
+@pytest.mark.parametrize("name", modules())
+def test_third_parties_are_imported_where_the_table_says(name: str) -> None:
+    for found in imports(modules()[name]):
+        top = found.split(".")[0]
+        if top in STANDARD or top in ("numpy", "spikewire"):
+            continue
+        assert name in THEIRS[top], f"{name} imports {found}"
+
+
+def test_nobody_imports_a_command() -> None:
+    for name, path in modules().items():
+        if name.split(".")[0] != "commands":
+            assert not [i for i in imports(path) if i.startswith("spikewire.commands")], name
+
+
+def test_no_module_of_ours_bears_a_third_party_name() -> None:
+    own = {name.split(".")[-1] for name in modules()}
+    assert not own & {"numpy", "serial", "can", "onnx", "onnxruntime", "tensorrt", "keras", "mcap"}
+
+
+def test_the_runtime_starts_without_training_packages() -> None:
+    names = [n for n in modules() if n.split(".")[0] in ("runtime", "link", "io", "bundle")
+             and n not in ("io.otb", "runtime.engine_ort")]
+    code = (
+        "import sys\n"
+        + "".join(f"import spikewire.{n}\n" for n in [*names, "commands.run", "commands.link"])
+        + "print([m for m in ('tensorflow', 'keras', 'scipy', 'onnx', 'onnxruntime', 'tf2onnx') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
