@@ -13,6 +13,7 @@ pytest.importorskip("tensorflow")
 pytest.importorskip("scipy")
 
 from spikewire import dataset, train
+from spikewire import model as folders
 from spikewire.recipe import Recipe
 from spikewire.signals import InputError, SpikeTrains
 
@@ -28,17 +29,17 @@ def labels(synthetic) -> SpikeTrains:
     return SpikeTrains([t + 16 for t in synthetic.truth.times], synthetic.truth.fs_hz)
 
 
-def fitted(synthetic, recipe: Recipe, folder: Path, emg=None) -> train.Model:
+def fitted(synthetic, recipe: Recipe, folder: Path, emg=None) -> folders.Model:
     recording = synthetic.recording if emg is None else replace(synthetic.recording, emg=emg)
     spans = dataset.spans_without(len(recording.emg), [HOLD_OUT], train.guard_samples(recipe))
     return train.fit(recording, labels(synthetic), recipe, spans, folder, seed=3)
 
 
 @pytest.fixture(scope="module")
-def trained(synthetic, tmp_path_factory) -> tuple[train.Model, Path]:
+def trained(synthetic, tmp_path_factory) -> tuple[folders.Model, Path]:
     folder = tmp_path_factory.mktemp("model")
     model = fitted(synthetic, TINY, folder)
-    train.save(folder, model)
+    folders.save(folder, model)
     return model, folder
 
 
@@ -62,7 +63,7 @@ def test_both_decoders_are_validated_and_the_better_one_named(trained) -> None:
 
 def test_a_model_folder_comes_back_whole(synthetic, trained) -> None:
     model, folder = trained
-    back = train.load(folder)
+    back = folders.load(folder)
     x = model.front.outputs(synthetic.recording.emg[:5000])
     for a, b in zip(train.probabilities(model.net, x, 40), train.probabilities(back.net, x, 40),
                     strict=True):
@@ -119,10 +120,10 @@ def test_a_recording_too_short_for_the_golden_windows_is_named(synthetic) -> Non
 
 def test_a_damaged_model_folder_is_named(trained, tmp_path) -> None:
     with pytest.raises(InputError, match="no model folder"):
-        train.load(tmp_path)
+        folders.load(tmp_path)
     for name in ("model.json", "front.npz", "network.weights.h5", "golden.npz"):
         for path in trained[1].glob("*.*"):
             (tmp_path / path.name).write_bytes(path.read_bytes())
         (tmp_path / name).write_bytes(b"{}")
         with pytest.raises(InputError):
-            train.load(tmp_path)
+            folders.load(tmp_path)

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from spikewire import filters, network
 from spikewire.bundle import GOLDEN_STEPS, Manifest, save_array, write_bundle
 from spikewire.decide import REFRACTORY_SAMPLES
+from spikewire.model import Model, one_window
 from spikewire.signals import STEP, WINDOW, Floats, InputError, Labels, Recording
-from spikewire.train import LINEAR_THRESHOLD, Model, as_pair, one_window
+from spikewire.train import LINEAR_THRESHOLD
 
 OPSET = 17  # the newest that tf2onnx writes well and every TensorRT of JetPack 6 reads
 PRECISIONS = ("fp32", "fp16")
@@ -37,7 +38,7 @@ def to_onnx(net: keras.Model) -> onnx.ModelProto:
     inputs = net.input_shape[2]
 
     def outputs(x: tf.Tensor) -> dict[str, tf.Tensor]:
-        presence, position = as_pair(net(x, training=False))
+        presence, position = network.as_pair(net(x, training=False))
         made = {"presence": tf.sigmoid(presence[:, 0])}
         if position is not None:
             made["position"] = position[:, 0]
@@ -135,7 +136,7 @@ def run_onnx(graph: onnx.ModelProto, windows: Floats) -> Floats:
 
 def keras_presence(net: keras.Model, windows: Floats) -> Floats:
     """Presence of every window by Keras: float32 (windows, n_mu)."""
-    presence, _ = as_pair(net(tf.constant(windows), training=False))
+    presence, _ = network.as_pair(net(tf.constant(windows), training=False))
     return tf.sigmoid(presence[:, 0]).numpy()
 
 

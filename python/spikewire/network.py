@@ -7,6 +7,7 @@ spike inside the bin, position logits (batch, windows, n_mu, 20). Keras 3 on Ten
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -57,6 +58,14 @@ def mo_dcnn(
 def so_dcnn(channels: int, **widths: object) -> keras.Model:
     """SO-DCNN of the same paper: the one-unit case, 590,785 weights for 64 channels."""
     return mo_dcnn(channels, 1, **widths)  # type: ignore[arg-type]
+
+
+def as_pair(outputs: Any) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Presence and position logits; the paper's networks have no position."""
+    if isinstance(outputs, (tuple, list)):
+        presence, position = outputs
+        return presence, position
+    return outputs, None
 
 
 def unfold(x: tf.Tensor, width: int, stride: int = 1) -> tf.Tensor:

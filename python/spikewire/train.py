@@ -7,10 +7,9 @@ the held-out spans are never read.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,7 @@ from spikewire.bundle import GOLDEN_STEPS
 from spikewire.crossfit import CrossFit, Front
 from spikewire.dataset import STRETCH, WINDOWS
 from spikewire.decide import Decide, decide_all
-from spikewire.durable import write_durably
-from spikewire.io.npz import read_arrays, read_recording, write_arrays, write_recording
+from spikewire.model import Model, build
 from spikewire.recipe import Recipe
 from spikewire.score import score, table
 from spikewire.signals import (
@@ -44,59 +42,19 @@ NOISE_F1 = 0.003  # differences of F1 below this say nothing on a few seconds of
 LINEAR_THRESHOLD = 0.5  # the linear decoder's presence where its output is at the threshold
 
 
-@dataclass
-class Model:
-    """A trained decoder and its baseline, as kept in a model folder.
-
-    `golden` is an excerpt of the training data on which every engine must agree.
-    """
-
-    recipe: Recipe
-    net: keras.Model
-    front: Front
-    facts: dict[str, Any]
-    golden: Recording
-
-
 def guard_samples(recipe: Recipe) -> int:
     """Samples that a window and the front's history share with what lies before them."""
     return WINDOW + recipe.delays - 1
 
 
-def build(recipe: Recipe, front: Front, channels: int, samples: int) -> keras.Model:
-    """Build the recipe's network for inputs of `samples` columns."""
-    if recipe.kind == "recommended":
-        bin_start = Labels(recipe.look_ahead).bin_start
-        return network.recommended(front.thresholds.tolist(), bin_start, recipe.trunk,
-                                   recipe.heads, recipe.dropout, samples)
-    n_mu = len(front.thresholds)
-    return network.mo_dcnn(channels, n_mu, recipe.trunk, recipe.heads, recipe.dropout)
-
-
-def one_window(model: Model) -> keras.Model:
-    """The trained network for inputs of exactly one window, as it is exported."""
-    if model.net.input_shape[1] == WINDOW:
-        return model.net
-    net = build(model.recipe, model.front, model.facts["channels"], WINDOW)
-    net.set_weights(model.net.get_weights())
-    return net
-
-
-def as_pair(outputs: Any) -> tuple[tf.Tensor, tf.Tensor | None]:
-    """Presence and position logits; the paper's networks have no position."""
-    if isinstance(outputs, (tuple, list)):
-        presence, position = outputs
-        return presence, position
-    return outputs, None
-
-
 def run(net: keras.Model, x: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor | None]:
     """Outputs of all windows of stretches: presence (batch, windows, n_mu), position (.., 20)."""
     if net.input_shape[1] == x.shape[1]:
-        return as_pair(net(x, training=training))
+        return network.as_pair(net(x, training=training))
     windows = (x.shape[1] - WINDOW) // STEP + 1
     cut = tf.stack([x[:, STEP * k : STEP * k + WINDOW] for k in range(windows)], axis=1)
-    presence, position = as_pair(net(tf.reshape(cut, (-1, WINDOW, x.shape[2])), training=training))
+    one_by_one = tf.reshape(cut, (-1, WINDOW, x.shape[2]))
+    presence, position = network.as_pair(net(one_by_one, training=training))
     n_mu = presence.shape[-1]
     if position is not None:
         position = tf.reshape(position, (-1, windows, n_mu, STEP))
@@ -338,42 +296,3 @@ def golden_excerpt(recording: Recording, spans: Sequence[Span], recipe: Recipe) 
     power = np.square(recording.emg[start:stop], dtype=np.float64).sum(axis=1).cumsum()
     at = start + int(np.argmax(power[length - 1 :] - np.r_[0, power[:-length]]))
     return replace(recording, emg=recording.emg[at : at + length], force=None, segments=None)
-
-
-def save(folder: Path, model: Model) -> None:
-    """Write a model folder: Keras weights, filters, facts."""
-    folder.mkdir(parents=True, exist_ok=True)
-    model.net.save_weights(folder / "network.weights.h5")
-    front = model.front
-    write_arrays(folder / "front.npz", {
-        "kernels": front.kernels, "scale": front.scale, "thresholds": front.thresholds,
-        "loading": front.loading, "f1": front.f1})
-    write_recording(folder / "golden.npz", model.golden)
-    text = json.dumps(model.facts, indent=1, default=float, allow_nan=False).encode()
-    write_durably(folder / "model.json", lambda file: file.write(text))
-
-
-def load(folder: Path) -> Model:
-    """Read a model folder; the network comes back for single windows.
-
-    Raises
-    ------
-    InputError
-        A file is missing, damaged, or of another architecture.
-    """
-    if not (folder / "model.json").is_file():
-        raise InputError(f"{folder}: no model folder (no model.json in it); see mu-train")
-    try:
-        facts = json.loads((folder / "model.json").read_text())
-        words: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in facts["recipe"].items()}
-        recipe = Recipe(**words)
-        a = read_arrays(folder / "front.npz",
-                        ("kernels", "scale", "thresholds", "loading", "f1"), ())
-        front = Front(a["kernels"], a["scale"], a["thresholds"], float(a["loading"]),
-                      float(a["f1"]))
-        net = build(recipe, front, facts["channels"], WINDOW)
-        net.load_weights(folder / "network.weights.h5")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder}: not a readable model folder ({error})") from None
-    return Model(recipe, net, front, facts, read_recording(folder / "golden.npz"))

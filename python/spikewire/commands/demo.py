@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -44,12 +45,17 @@ def tool(name: str, *words: str) -> list[str]:
 
 def call(name: str, *words: str) -> dict[str, Any]:
     """Run a command to its end; its JSON. A command that fails has said why on stderr."""
-    print(f"\n$ mu-{name} {' '.join(words)}", file=sys.stderr, flush=True)
+    print(f"$ mu-{name} {shlex.join(words)}", file=sys.stderr, flush=True)
     done = subprocess.run(tool(name, *words, "--json"), stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise SystemExit(done.returncode)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
+
+
+def stage(number: int, words: str) -> None:
+    """Say what comes now."""
+    print(f"\n[{number}/5] {words}", file=sys.stderr, flush=True)
 
 
 def choose_block(recording: Any) -> tuple[float, float]:
@@ -79,14 +85,20 @@ def run(args: argparse.Namespace) -> int:
     span = f"{block[0]:g}:{block[1]:g}"
     names = {n: str(out / n) for n in ("trains.npz", "model", "decoder.mub", "linear.mub",
                                        "network.mub")}
+    stage(1, f"Finding the motor units of {path.name} (labels in the file are not used)")
     decomposition = call("decompose", str(path), "--out", names["trains.npz"])
+    stage(2, f"Training on everything but {span} s: linear MU filters first, then the network")
     training = call("train", str(path), "--labels", names["trains.npz"], "--hold-out", span,
                     "--out", names["model"])
+    stage(3, "Exporting: the better decoder, and each of the two for comparison")
     bundles = {d: call("export", names["model"], "--out", names[f], "--decoder", d, "--trt",
                        "fp16")
                for d, f in (("auto", "decoder.mub"), ("linear", "linear.mub"),
                             ("network", "network.mub"))}
+    stage(4, f"Replaying {span} s at real speed into a serial line, a receiver at its other end, "
+             "an idle loop beside it")
     live = run_live(out, path, block)
+    stage(5, "Decoding the same block as fast as possible, and scoring")
     scores = {}
     for name in ("network", "linear", "decoder"):
         fast, trains = decode_fast(out, path, block, name)
@@ -145,8 +157,6 @@ def run_live(out: Path, path: Path, block: tuple[float, float]) -> dict[str, Any
                 str(out / "live_trains.npz")),
         "control": (str(out / "decoder.mub"), "--source", source, "--json", "--engine", "null"),
     }
-    print(f"\nreplaying {block[0]:g}-{block[1]:g} s at real speed: decoder -> {port} -> receiver, "
-          "and an idle loop beside it", file=sys.stderr, flush=True)
     running = {"link": subprocess.Popen(tool("link", *words["link"]), stdout=subprocess.PIPE,
                                         text=True)}
     deadline = time.monotonic() + 10

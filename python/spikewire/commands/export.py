@@ -46,9 +46,10 @@ def run(args: argparse.Namespace) -> int:
                          "type: pip install 'spikewire[ort]'")
     with progress("export") as report:
         report(0.0, "loading TensorFlow")
-        from spikewire import export, train
+        from spikewire import export
+        from spikewire.model import load
 
-        model = train.load(Path(args.model))
+        model = load(Path(args.model))
         report(0.3, "Keras -> ONNX -> golden windows")
         facts = export.export(model, out, [args.trt], args.decoder)
         report(1.0, "done")

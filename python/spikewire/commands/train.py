@@ -65,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     with progress("train") as report:
         report(0.0, f"{recording.summary()}; {len(trains)} units; loading TensorFlow")
+        from spikewire import model as folder
         from spikewire import train
 
         hold_out = parse_spans(args.hold_out, recording.fs_hz, len(recording.emg))
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         if hold_out:
             trains = re_estimate(recording, trains, spans)
         model = train.fit(recording, trains, recipe, spans, out, args.seed, report)
-    train.save(out, model)
+    folder.save(out, model)
     facts = model.facts
     if args.json:
         print(json.dumps({k: facts[k] for k in ("validation", "decoder", "n_mu", "weights",
