@@ -88,6 +88,7 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
     from spikewire.bundle import read_bundle
     from spikewire.io.runlog import RunLog
     from spikewire.io.source import open_source
+    from spikewire.link.table import N_UNITS
     from spikewire.link.transport import open_link
     from spikewire.runtime.clock import MonotonicClock, VirtualClock
     from spikewire.runtime.engine import open_engine
@@ -107,17 +108,23 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
     source = open_source(args.source, clock)
     opened.callback(source.close)
     m = bundle.manifest
+    if m.n_mu > N_UNITS:
+        raise InputError(f"{bundle.path}: {m.n_mu} motor units, a frame carries up to {N_UNITS}; "
+                         "export fewer")
     for what, came, wanted in (("rate", source.fs_hz, m.fs_hz),
                                ("channels", source.channels, m.channels)):
         if came != wanted:
             raise InputError(f"source {args.source}: {what} {came:g}, the bundle was trained on "
                              f"{wanted:g}; use a bundle made for this source")
-    log = None
+    loop = Loop(source, bundle, engine, links, clock)
+    if args.trains:
+        loop.spool = Spool()
+        opened.callback(loop.spool.close)
     if args.record:
-        log = RunLog(args.record, source, {"bundle": bundle.path, "bundle_sha256": bundle.sha256,
-                                           "engine": engine.name})
-        opened.callback(log.close)
-    return Loop(source, bundle, engine, links, clock, log, Spool() if args.trains else None)
+        loop.log = RunLog(args.record, source, {
+            "bundle": bundle.path, "bundle_sha256": bundle.sha256, "engine": engine.name})
+        opened.callback(loop.log.close)
+    return loop
 
 
 def show(summary: dict[str, Any], as_json: bool) -> None:

@@ -8,12 +8,14 @@ there. The metadata record `run` says what ran.
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from mcap.exceptions import McapError
@@ -27,6 +29,7 @@ from spikewire.signals import InputError
 BLOCK = struct.Struct("<qdII")  # first sample, arrival in seconds, samples, channels; then counts
 FLUSH_S = 0.25
 LARGEST_RECORD_BYTES = 16 << 20
+MOST_CHANNELS = 4096
 
 
 class RunLog:
@@ -51,6 +54,7 @@ class RunLog:
             raise InputError(f"{path}: exists already; a log is never overwritten") from None
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+        self._path = str(path)
         self._writer = Writer(self._file, compression=CompressionType.NONE, use_chunking=False)
         self._writer.start("", "spikewire")
         self._writer.add_metadata("run", about | {
@@ -67,22 +71,38 @@ class RunLog:
         head = BLOCK.pack(block.first, block.arrival_s, *block.counts.shape)
         counts = np.ascontiguousarray(block.counts, "<i2" if block.counts.itemsize == 2 else "<i4")
         stamp = int(block.arrival_s * 1e9)
-        self._writer.add_message(self._emg, stamp, head + counts.tobytes(), stamp)
+        with self._writing():
+            self._writer.add_message(self._emg, stamp, head + counts.tobytes(), stamp)
 
     def step(self, now: float, facts: dict[str, Any]) -> None:
         """Log one step's outcome; hand the file to the system every quarter second."""
         stamp = int(now * 1e9)
-        self._writer.add_message(self._step, stamp, json.dumps(facts).encode(), stamp)
-        if now - self._flushed >= FLUSH_S:
-            self._file.flush()
-            self._flushed = now
+        with self._writing():
+            self._writer.add_message(self._step, stamp, json.dumps(facts).encode(), stamp)
+            if now - self._flushed >= FLUSH_S:
+                self._file.flush()
+                self._flushed = now
 
     def close(self) -> None:
         """Finish the file."""
-        self._writer.finish()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        with self._writing():
+            try:
+                self._writer.finish()
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            finally:
+                self._file.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Name the file in the error of a full or lost disk, which carries no name."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                error.errno, f"{error.strerror}; the log ends here, make room and start again",
+                self._path,
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -108,10 +128,27 @@ class Log:
     complete: bool = False
 
 
+class _Whole:
+    """A file that reads all that was asked for, or ends: half a record is none."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        """Read `size` bytes; a hostile length is refused before memory is taken."""
+        data = self._file.read(size) if 0 <= size <= LARGEST_RECORD_BYTES else b""
+        if len(data) != size:
+            raise EOFError
+        return data
+
+
 def _records(path: Path) -> Iterator[Any]:
     """Records up to the end, or to where the run was cut off."""
     with open(path, "rb") as file:
-        reader = StreamReader(file, record_size_limit=LARGEST_RECORD_BYTES)
+        # Chunks are handed over unopened: we write none, and a hostile one may unpack to anything.
+        reader = StreamReader(
+            _Whole(file), emit_chunks=True, record_size_limit=LARGEST_RECORD_BYTES
+        )
         try:
             yield from reader.records
         except (McapError, struct.error, EOFError, UnicodeDecodeError, ValueError):
@@ -120,12 +157,44 @@ def _records(path: Path) -> Iterator[Any]:
 
 def _block(path: Path, data: bytes, channels: int) -> tuple[int, NDArray[Any]]:
     """First sample and counts of an `emg` message."""
+    if len(data) < BLOCK.size:
+        raise InputError(f"{path}: a block of {len(data)} bytes, it starts with {BLOCK.size}")
     first, _, samples, wide = BLOCK.unpack_from(data)
     size = len(data) - BLOCK.size
     if wide != channels or samples < 1 or size not in (2 * samples * wide, 4 * samples * wide):
-        raise InputError(f"{path}: a block of {samples} x {wide} does not fit its {size} bytes")
+        raise InputError(
+            f"{path}: a block of {samples} x {wide} does not fit its {size} bytes and the "
+            f"{channels} channels of the log"
+        )
     kind = "<i2" if size == 2 * samples * wide else "<i4"
     return first, np.frombuffer(data, kind, offset=BLOCK.size).reshape(samples, wide)
+
+
+def _facts(path: Path, about: dict[str, str]) -> tuple[float, float, int]:
+    """Rate, microvolts per count and channels from the metadata."""
+    try:
+        fs_hz, lsb_uv, channels = (float(about[n]) for n in ("fs_hz", "lsb_uv", "channels"))
+    except (KeyError, ValueError):
+        raise InputError(
+            f"{path}: does not say fs_hz, lsb_uv and channels; is it a log of mu-run --record?"
+        ) from None
+    if not (0 < fs_hz < math.inf and 0 < lsb_uv < math.inf and 1 <= channels <= MOST_CHANNELS):
+        raise InputError(
+            f"{path}: {fs_hz:g} Hz, {lsb_uv:g} uV a count, {channels:g} channels cannot be; "
+            f"allowed are positive numbers and up to {MOST_CHANNELS} channels"
+        )
+    return fs_hz, lsb_uv, int(channels)
+
+
+def _step(path: Path, data: bytes) -> dict[str, Any]:
+    """What a `step` message says."""
+    try:
+        facts = json.loads(data)
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict):
+        raise InputError(f"{path}: a step is not a JSON object; the log is damaged")
+    return facts
 
 
 def read_log(path: str | Path) -> Log:
@@ -134,7 +203,7 @@ def read_log(path: str | Path) -> Log:
     Raises
     ------
     InputError
-        Missing, not a log, or a gap between its samples.
+        Missing, damaged, not a log, or a gap between its samples.
     """
     path = Path(path)
     if not path.is_file():
@@ -154,14 +223,17 @@ def read_log(path: str | Path) -> Log:
             case "Footer":
                 complete = True
             case "Message" if topics.get(record.channel_id) == "step":
-                steps.append(json.loads(record.data))
+                steps.append(_step(path, record.data))
             case "Message" if topics.get(record.channel_id) == "emg":
-                at, counts = _block(path, record.data, int(about.get("channels", 0)))
+                at, counts = _block(path, record.data, _facts(path, about)[2])
                 if following is not None and at != following:
-                    raise InputError(f"{path}: {at - following} samples are missing at {at}")
+                    raise InputError(
+                        f"{path}: sample {at} came where {following} was due; a log with a gap "
+                        "cannot be replayed"
+                    )
                 first, following = (at if first is None else first), at + len(counts)
                 blocks.append(counts)
     if first is None:
         raise InputError(f"{path}: holds no samples; is it a log of mu-run --record?")
-    return Log(np.concatenate(blocks), first, float(about["fs_hz"]), float(about["lsb_uv"]),
-               about, steps, complete)
+    fs_hz, lsb_uv, _ = _facts(path, about)
+    return Log(np.concatenate(blocks), first, fs_hz, lsb_uv, about, steps, complete)

@@ -12,6 +12,7 @@ import numpy as np
 BUCKETS, BUCKET_S = 20, 0.5  # the lower envelope looks back 10 s
 MAX_SLOPE = 100e-6  # quartz clocks differ by less than 100 ppm
 MAX_RISE_S = 0.005
+RESTART_S = 0.25  # a counter that goes back further than a late packet is a restarted amplifier
 
 
 class MonotonicClock:
@@ -54,7 +55,8 @@ class Acquisition:
     Attributes
     ----------
     fault : bool
-        The envelope rose by more than 5 ms in 10 s: the stream is falling behind, gap-free.
+        The envelope rose by more than 5 ms in the last 10 s: the stream is falling behind,
+        gap-free. Turns false again once it keeps pace; the guard latches it.
     """
 
     def __init__(self, fs_hz: float, latency_s: float) -> None:
@@ -64,15 +66,18 @@ class Acquisition:
         self.reset()
 
     def reset(self) -> None:
-        """Start afresh, after a gap or a reconnection."""
+        """Start afresh, after the amplifier's counter did."""
         self._lowest[:] = np.inf
         self._offset: float | None = None
-        self._updated = 0.0
+        self._updated, self._end = 0.0, 0
         self._long_ago: list[float] = []
         self.fault = False
 
     def update(self, end: int, arrival_s: float) -> None:
         """Take a block that ended before sample `end` and arrived at `arrival_s`."""
+        if self._offset is not None and end < self._end - RESTART_S * self._fs_hz:
+            self.reset()
+        self._end = end
         seen = arrival_s - self._latency_s - (end - 1) / self._fs_hz
         bucket = int(arrival_s / BUCKET_S)
         if self._offset is None:
@@ -86,8 +91,7 @@ class Acquisition:
         limit = self._offset + MAX_SLOPE * max(0.0, arrival_s - self._updated)
         self._offset = min(envelope, limit)
         self._updated = arrival_s
-        if self._long_ago and envelope - min(self._long_ago) > MAX_RISE_S:
-            self.fault = True
+        self.fault = bool(self._long_ago) and envelope - min(self._long_ago) > MAX_RISE_S
 
     def acquired(self, sample: int) -> float:
         """When `sample` was acquired, on the injected clock."""

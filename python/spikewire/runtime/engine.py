@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module, util
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikewire.bundle import GOLDEN_STEPS, Bundle
-from spikewire.signals import STEP, Floats, InputError
+from spikewire.signals import STEP, WINDOW, Floats, InputError
 
 # name -> (module, the third-party module it needs)
 ENGINES = {
@@ -81,6 +81,24 @@ def open_engine(bundle: Bundle, name: str = "auto", precision: str = "fp32") -> 
     return engine
 
 
+def _golden(bundle: Bundle, precision: str) -> tuple[NDArray[Any], Floats]:
+    """The golden excerpt and its presences, refused if they cannot be the 200 windows."""
+    m = bundle.manifest
+    shapes = {
+        "golden/emg.npy": (m.history_samples + WINDOW + STEP * (GOLDEN_STEPS - 1), m.channels),
+        f"golden/presence.{precision}.npy": (GOLDEN_STEPS, m.n_mu),
+    }
+    arrays: list[NDArray[Any]] = [
+        bundle.array(name) if name in bundle.files else np.zeros(0) for name in shapes
+    ]
+    for (name, shape), array in zip(shapes.items(), arrays, strict=True):
+        if array.shape != shape:
+            raise InputError(
+                f"{bundle.path}: {name} has shape {array.shape}, must be {shape}; export it again"
+            )
+    return arrays[0], arrays[1]
+
+
 def check_golden(engine: Engine, bundle: Bundle, precision: str) -> float:
     """Run the 200 golden windows; return the largest difference of a presence.
 
@@ -93,11 +111,10 @@ def check_golden(engine: Engine, bundle: Bundle, precision: str) -> float:
         A difference above the bundle's tolerance: this engine does not run this network.
     """
     m = bundle.manifest
-    counts = bundle.array("golden/emg.npy")
+    counts, wanted = _golden(bundle, precision)
     emg = counts.astype(np.float32) * np.float32(m.golden_lsb_uv)
     lead = len(emg) - STEP * (len(emg) // STEP)
     emg = np.concatenate([np.zeros((-lead % STEP, emg.shape[1]), np.float32), emg])
-    wanted = bundle.array(f"golden/presence.{precision}.npy")
     engine.reset()
     got = []
     for start in range(0, len(emg), STEP):

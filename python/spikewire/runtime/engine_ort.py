@@ -25,7 +25,8 @@ class OrtEngine:
             model = bundle.files[m.networks[precision]]
             self._session = ort.InferenceSession(model, options, ["CPUExecutionProvider"])
         except Exception as error:  # its exception classes are private
-            raise InputError(f"{bundle.path}: ONNX Runtime cannot load it ({error})") from None
+            reason = " ".join(str(error).split())
+            raise InputError(f"{bundle.path}: ONNX Runtime cannot load it ({reason})") from None
         self.name = f"ort ({self._session.get_providers()[0][:3]}, {precision})"
         self._presence = np.zeros((1, m.n_mu), np.float32)
         self._position = np.zeros((1, m.n_mu, STEP), np.float32)
@@ -39,12 +40,15 @@ class OrtEngine:
         wanted = {"x": self._input.shape, "presence": self._presence.shape,
                   "position": self._position.shape}
         nodes = [*self._session.get_inputs(), *self._session.get_outputs()]
+        missing = {"x", "presence"} - {n.name for n in nodes}
+        if missing:
+            raise InputError(f"{path}: the graph has no {', '.join(missing)}; export it again")
         self._places = any(n.name == "position" for n in nodes)
         for node in nodes:
-            if wanted.get(node.name) != tuple(node.shape):
+            if wanted.get(node.name) != tuple(node.shape) or node.type != "tensor(float)":
                 raise InputError(
-                    f"{path}: the graph's {node.name} has shape {node.shape}, must be "
-                    f"{wanted.get(node.name, 'absent')}; export it again"
+                    f"{path}: the graph's {node.name} is {node.type} {node.shape}, must be "
+                    f"tensor(float) {wanted.get(node.name, 'absent')}; export it again"
                 )
         def bind(call: object, name: str, buffer: Floats) -> None:
             call(name, "cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)  # type: ignore[operator]

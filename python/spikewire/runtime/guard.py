@@ -45,7 +45,7 @@ RULES = (
     (DEGRADED, "stale", lambda h: h.age_s > AGE_DEGRADED_S),
     (DEGRADED, "gap", lambda h: h.gap_s != 0),
     (SAFE, "gap", lambda h: abs(h.gap_s) > GAP_SAFE_S),
-    (SAFE, "stale", lambda h: h.age_s > AGE_SAFE_S),
+    (SAFE, "stale", lambda h: not h.age_s <= AGE_SAFE_S),  # so that an age of NaN is none
     (SAFE, None, lambda h: h.ended),
     (FAULT, "overrun", lambda h: h.skipped_in_a_row >= SKIPPED_FAULT),
     (FAULT, "clock", lambda h: h.clock_fault or h.age_s < AGE_IMPOSSIBLE_S),
@@ -73,7 +73,7 @@ class Guard:
         self.state = BOOT
 
     def arm(self, now: float, request: Arm) -> None:
-        """Take a controller's request; a wrong id is ignored."""
+        """Take a controller's request; a wrong id can disarm, but neither arm nor clear."""
         if request.request == DISARM:
             self._armed_until = float("-inf")
         if request.model_id != self.arm_id:
@@ -83,7 +83,9 @@ class Guard:
             self._armed_until = float("-inf")
         if request.request == ARM and self._for_control and not self._latched:
             # Only from READY: a decoder that is not well does not become active by itself later.
-            if self.state in (READY, ACTIVE, DEGRADED):
+            # While DEGRADED, a controller may refresh what it had, not arm anew.
+            refreshes = self.state == DEGRADED and now <= self._armed_until
+            if self.state in (READY, ACTIVE) or refreshes:
                 self._armed_until = now + ARM_LAPSE_S
             if request.max_age_ms > 0:
                 self._age_limit_s = min(AGE_SAFE_S, request.max_age_ms / 1e3)
@@ -95,7 +97,7 @@ class Guard:
             if holds(health):
                 state = rule_state
                 faults |= BIT[fault] if fault else 0
-        if health.age_s > self._age_limit_s and state != FAULT:
+        if not health.age_s <= self._age_limit_s and state != FAULT:
             state, faults = SAFE, faults | BIT["stale"]
         if state == FAULT:
             self._latched |= faults

@@ -18,7 +18,7 @@ from spikewire.io.runlog import RunLog
 from spikewire.io.source import Clock, Source
 from spikewire.link.codec import Step, id16
 from spikewire.link.table import STATES
-from spikewire.link.transport import Link
+from spikewire.link.transport import Link, LinkError
 from spikewire.runtime.clock import Acquisition
 from spikewire.runtime.drive import Drive
 from spikewire.runtime.engine import Engine
@@ -96,7 +96,7 @@ class Loop:
                 if not due and self.clock.now() >= self._heard + 2 * self._period_s:
                     self._silence()
         finally:
-            self._send(Health(0.0, ended=True), None, self.clock.now())
+            self._send(Health(self._age_s(), ended=True), None, self.clock.now())
         return self.tally
 
     def _skip(self, overdue: list[Cut]) -> None:
@@ -134,30 +134,36 @@ class Loop:
             finite = bool(np.isfinite(presence).all())
             counts, times = self._decide.step(cut.end, presence, position)
             self.tally.decoded += 1
-            self._gap_s = 0.0
+            if not cut.gap:  # a step right after a gap says so, whatever the engine
+                self._gap_s = 0.0
             if self.spool and counts.any():
                 fired = np.flatnonzero(counts)
                 self.spool.add(fired, times[fired])
         spikes = None if counts is None else int(counts.sum())
         self.tally.spikes += spikes or 0
         self.drive.step(spikes)
-        age_s = self.clock.now() - self._acquisition.acquired(cut.end - 1)
-        health = Health(age_s, self.engine.ready, self._gap_s, self._skipped, finite,
+        health = Health(self._age_s(), self.engine.ready, self._gap_s, self._skipped, finite,
                         self._acquisition.fault)
         self._skipped = 0
         self._send(health, counts, started)
-        self.tally.age.add(self.clock.now() - self._acquisition.acquired(cut.end - 1))
+        self.tally.age.add(self._age_s())
         self.tally.compute.add(self.clock.now() - started)
 
     def _silence(self) -> None:
         """No new samples for two periods: say so, with the true age, once a period."""
         self.tally.silent += 1
-        age_s = self.clock.now() - self._acquisition.acquired(self._end - 1) if self._end else 0.0
-        ready = self.engine.ready and bool(self._end)
-        self._send(Health(age_s, ready, self._gap_s), None, self.clock.now() - self._period_s)
+        ready = self.engine.ready and self.tally.steps > 0
+        health = Health(self._age_s(), ready, self._gap_s, clock_fault=self._acquisition.fault)
+        self._send(health, None, self.clock.now() - self._period_s)
+
+    def _age_s(self) -> float:
+        """Age of the newest sample that the engine has; 0 before there is one."""
+        if not self.tally.steps:
+            return 0.0
+        return self.clock.now() - self._acquisition.acquired(self._end - 1)
 
     def _send(self, health: Health, counts: Any, started: float) -> None:
-        """Judge, frame and hand over to every link; then listen to them."""
+        """Judge, frame, hand over to every link and listen to them; then log."""
         now = self.clock.now()
         state, faults = self.guard.judge(now, health)
         self.tally.states[STATES[state]] = self.tally.states.get(STATES[state], 0) + 1
@@ -170,12 +176,7 @@ class Loop:
             model_id16=self._model_id16,
             counts=counts if valid and counts is not None else NONE_FIRED,
         )
-        for link in self.links:
-            link.send(step)
-        for link in self.links:
-            for request in link.poll():
-                if link.may_arm:
-                    self.guard.arm(now, request)
+        lost = self._exchange(step, now)
         self._heard = started
         if self.log:
             self.log.step(now, {
@@ -184,6 +185,26 @@ class Loop:
                 "drive": None if drive != drive else round(drive, 1),
                 "units": np.flatnonzero(counts).tolist() if counts is not None else None,
             })
+        if lost:
+            raise lost
+
+    def _exchange(self, step: Step, now: float) -> LinkError | None:
+        """Send to every link, then hear them; a lost link keeps no frame from the others."""
+        lost = None
+        for link in self.links:
+            try:
+                link.send(step)
+            except LinkError as error:
+                lost = lost or error
+        for link in self.links:
+            try:
+                requests = link.poll()
+            except LinkError as error:
+                lost = lost or error
+                continue
+            for request in requests if link.may_arm else ():
+                self.guard.arm(now, request)
+        return lost
 
     def summary(self) -> dict[str, Any]:
         """Figures of the run, ready for JSON."""

@@ -23,6 +23,10 @@ class Spool:
         rows["sample"], rows["unit"] = times, units
         self._file.write(rows.tobytes())
 
+    def close(self) -> None:
+        """Give the disk space back."""
+        self._file.close()
+
     def trains(self, n_mu: int, fs_hz: float, method: str) -> SpikeTrains:
         """All spikes so far."""
         self._file.seek(0)

@@ -21,7 +21,8 @@ class Cut:
         Amplifier's counter one past the newest sample.
     emg : float32 (20, channels), microvolt
     gap : int
-        Samples lost before these (negative: the counter went back); 0 in an unbroken stream.
+        Samples lost before these (negative: the counter went back), the largest loss if there
+        were several; 0 in an unbroken stream.
     """
 
     end: int
@@ -51,7 +52,7 @@ class Window:
         Samples of an incomplete step before a gap are dropped: the step would span the hole.
         """
         if self._next is not None and block.first != self._next:
-            self._gap = block.first - self._next
+            self._gap = max(self._gap, block.first - self._next, key=abs)
             self._filled = 0
         at = 0
         while at < len(block.counts):

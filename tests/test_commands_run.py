@@ -1,0 +1,175 @@
+"""mu-run as a process: bad input, signals, kill -9. A pseudo-terminal stands for the serial line.
+
+What the receiver heard is told by `mu-link watch`, a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnxruntime")
+
+from spikewire.bundle import arm_id, read_bundle
+from spikewire.io import read_trains
+from spikewire.io.runlog import read_log
+
+RUN = [sys.executable, "-m", "spikewire.commands.run"]
+LINK = [sys.executable, "-m", "spikewire.commands.link"]
+
+
+@pytest.fixture
+def files(tmp_path: Path, bundle_path: Path, recording_path: Path, synthetic) -> Path:
+    """A folder with a good bundle and recording, and bad ones."""
+    good = bundle_path.read_bytes()
+    (tmp_path / "good.mub").write_bytes(good)
+    (tmp_path / "half.mub").write_bytes(good[: len(good) // 2])
+    (tmp_path / "flip.mub").write_bytes(good[:5000] + bytes([good[5000] ^ 1]) + good[5001:])
+    (tmp_path / "good.npz").write_bytes(recording_path.read_bytes())
+    (tmp_path / "empty.npz").write_bytes(b"")
+    (tmp_path / "there.mcap").write_bytes(b"a log of yesterday")
+    emg = synthetic.recording.emg[:8192]
+    holed = emg.copy()
+    holed[7, 3] = np.nan
+    for name, arrays in {
+        "nan": {"emg": holed, "unit": "uV"}, "three": {"emg": emg[:, :3], "unit": "uV"},
+        "unitless": {"emg": emg}, "slow": {"emg": emg, "unit": "uV", "fs_hz": 1000.0},
+        "other": {"emg": emg, "unit": "uV", "fs_hz": 2000.0},
+    }.items():
+        np.savez(tmp_path / f"{name}.npz", **({"fs_hz": 2048.0} | arrays))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("words", "expected"), [
+    ("no.mub --source replay:good.npz", "no.mub: no such bundle"),
+    ("half.mub --source replay:good.npz", "not a readable bundle"),
+    ("flip.mub --source replay:good.npz", "flip.mub: "),
+    ("good.mub --source replay:no.npz", "no.npz: no such file"),
+    ("good.mub --source replay:empty.npz", "the file is empty"),
+    ("good.mub --source replay:nan.npz", "1 samples hold NaN"),
+    ("good.mub --source replay:three.npz", "channels 3, the bundle was trained on 16"),
+    ("good.mub --source replay:unitless.npz", "unit is missing"),
+    ("good.mub --source replay:slow.npz", "fs_hz is 1000"),
+    ("good.mub --source replay:other.npz", "rate 2000, the bundle was trained on 2048"),
+    ("good.mub --source muscle:good.npz", "allowed are replay:"),
+    ("good.mub --source good.npz", "allowed are replay:"),
+    ("good.mub --source replay:good.npz?speed=2", "option 'speed' is unknown"),
+    ("good.mub --source replay:good.npz?span=5:99", "span 5:99 s"),
+    ("good.mub --source replay:good.npz --link serial:/dev/no-such-port", "/dev/no-such-port"),
+    ("good.mub --source replay:good.npz --link pigeon:", "pigeon"),
+    ("good.mub --source replay:good.npz --engine abacus", "engine 'abacus' is unknown"),
+    ("good.mub --source replay:good.npz --precision fp16", "holds no fp16 network"),
+    ("good.mub --source replay:good.npz --duration -1", "--duration is -1"),
+    ("good.mub --source replay:good.npz --duration nan", "--duration is nan"),
+    ("good.mub --source replay:good.npz --record there.mcap", "exists already"),
+    ("good.mub --source replay:good.npz --record new.log", "ends in .mcap"),
+    ("good.mub --source replay:good.npz --trains no/t.npz", "no such folder"),
+])
+def test_bad_input_is_one_line_and_leaves_nothing(
+    files: Path, words: str, expected: str, monkeypatch, capfd
+) -> None:
+    from spikewire.commands import run
+
+    monkeypatch.chdir(files)
+    before = {name: (files / name).read_bytes() for name in os.listdir(files)}
+    kept = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    code = run.main(words.split())
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+    out, err = capfd.readouterr()
+    assert code == 2
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1, err
+    assert err.startswith("mu-run: ")
+    assert expected in err
+    assert {name: (files / name).read_bytes() for name in os.listdir(files)} == before
+
+
+class Pair:
+    """mu-link watch on one end of a pseudo-terminal, mu-run on the other."""
+
+    def __init__(self, files: Path, *more: str) -> None:
+        port = files / "exo"
+        identity = f"{arm_id([read_bundle(files / 'good.mub')]):08x}"
+        self.link = subprocess.Popen(
+            [*LINK, "watch", f"pty:{port}", "--arm", identity, "--idle", "1", "--json"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 20
+        while not port.is_symlink():
+            assert time.monotonic() < deadline, "no port"
+            time.sleep(0.02)
+        self.run = subprocess.Popen(
+            [*RUN, str(files / "good.mub"), "--source", f"replay:{files / 'good.npz'}",
+             "--link", f"serial:{port}?arm=1", "--record", str(files / "run.mcap"), "--json",
+             *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while not (files / "run.mcap").exists() or (files / "run.mcap").stat().st_size < 100_000:
+            assert time.monotonic() < deadline, self.run.poll()
+            time.sleep(0.02)
+
+    def end(self, number: int) -> tuple[str, str, dict]:
+        """Send a signal; what mu-run printed, and what the receiver heard."""
+        self.run.send_signal(number)
+        out, err = self.run.communicate(timeout=20)
+        return out, err, json.loads(self.link.communicate(timeout=20)[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_in_good_order(files: Path, number: int) -> None:
+    pair = Pair(files, "--trains", str(files / "t.npz"))
+    out, err, heard = pair.end(number)
+    assert pair.run.returncode == 0, err
+    summary = json.loads(out)
+    log = read_log(files / "run.mcap")
+    assert log.complete
+    assert log.steps[-1]["state"] == heard["last_step"]["state"] == "SAFE"
+    assert heard["last_step"]["drive"][0] is None
+    assert heard["frames_accepted"] == summary["links"][0]["sent"]
+    assert heard["states"]["ACTIVE"] > 20
+    assert sum(len(t) for t in read_trains(files / "t.npz").times) == summary["spikes"]
+
+
+def test_after_kill_9_the_log_is_readable_and_nothing_stale_is_valid(files: Path) -> None:
+    """Half a second is 51 steps; the receiver hears silence, which no frame contradicts."""
+    pair = Pair(files)
+    time.sleep(1.0)
+    _, _, heard = pair.end(signal.SIGKILL)
+    log = read_log(files / "run.mcap")
+    assert not log.complete
+    assert heard["last_step"]["step"] - log.steps[-1]["step"] <= 52
+    assert heard["stale_marked_valid"] == 0
+    assert len(log.counts) >= 20 * (log.steps[-1]["step"] - 1)
+
+
+def test_the_log_of_a_run_replays_to_the_same_spikes(files: Path) -> None:
+    def spikes(source: str, out: str, *more: str) -> list[list[int]]:
+        subprocess.run([*RUN, str(files / "good.mub"), "--source", source, "--pace", "max",
+                        "--trains", str(files / out), *more], check=True, capture_output=True)
+        return [t.tolist() for t in read_trains(files / out).times]
+
+    log = files / "run.mcap"
+    first = spikes(f"replay:{files / 'good.npz'}?span=2:6", "a.npz", "--record", str(log))
+    assert sum(map(len, first)) > 100
+    assert spikes(f"replay:{log}", "b.npz") == first
+
+
+def test_real_pace_and_greatest_pace_give_the_same_spikes(files: Path) -> None:
+    found = {}
+    for pace in ("real", "max"):
+        done = subprocess.run(
+            [*RUN, str(files / "good.mub"), "--source", f"replay:{files / 'good.npz'}?span=2:5",
+             "--pace", pace, "--trains", str(files / f"{pace}.npz"), "--json"],
+            check=True, capture_output=True, text=True)
+        found[pace] = json.loads(done.stdout)
+    same = [a.tolist() == b.tolist() for a, b in zip(
+        read_trains(files / "real.npz").times, read_trains(files / "max.npz").times, strict=True)]
+    # A step missed on a machine that was busy elsewhere is a difference that was counted.
+    assert all(same) or found["real"]["missed"] > 0
+    assert found["max"]["missed"] == 0

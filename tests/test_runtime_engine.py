@@ -1,0 +1,104 @@
+"""Opening an engine. Truth: the golden presences of the shared bundle, computed by numpy loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spikewire.bundle import Bundle, read_bundle, save_array
+from spikewire.runtime import engine as engines
+from spikewire.runtime.engine import check_golden, open_engine
+from spikewire.signals import InputError
+
+pytest.importorskip("onnxruntime")
+
+FILES = {"presence": "golden/presence.fp32.npy", "emg": "golden/emg.npy",
+         "kernels": "front/kernels.npy"}
+
+
+@pytest.fixture(scope="module")
+def bundle(bundle_path: Path) -> Bundle:
+    return read_bundle(bundle_path)
+
+
+def with_files(bundle: Bundle, **arrays: np.ndarray) -> Bundle:
+    """The bundle with some arrays replaced; its hashes were checked before."""
+    files = {FILES[name]: save_array(array) for name, array in arrays.items()}
+    return replace(bundle, files={**bundle.files, **files})
+
+
+def test_auto_is_proven_reset_and_named(bundle: Bundle) -> None:
+    engine = open_engine(bundle)
+    assert engine.name == "ort (CPU, fp32)"
+    assert not engine.ready
+    assert check_golden(engine, bundle, "fp32") <= 1e-4
+
+
+@pytest.mark.parametrize("name", ["", "tensorrt", "ORT", "null "])
+def test_an_unknown_engine_is_one_clear_error(bundle: Bundle, name: str) -> None:
+    with pytest.raises(InputError, match="allowed are auto, ort") as caught:
+        open_engine(bundle, name)
+    assert repr(name) in str(caught.value)
+
+
+def test_an_absent_precision_is_one_clear_error(bundle: Bundle) -> None:
+    with pytest.raises(InputError, match="holds no fp16 network, it has fp32"):
+        open_engine(bundle, precision="fp16")
+
+
+def test_a_missing_package_says_what_to_type(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(engines.ENGINES, "ort", ("spikewire.runtime.engine_ort", "no_such_module"))
+    with pytest.raises(InputError, match=r"needs no_such_module.*pip install 'spikewire\[ort\]'"):
+        open_engine(bundle)
+
+
+def golden(bundle: Bundle) -> np.ndarray:
+    return bundle.array("golden/presence.fp32.npy")
+
+
+def excerpt(bundle: Bundle) -> np.ndarray:
+    return bundle.array("golden/emg.npy")
+
+
+def shifted(values: np.ndarray, by: float, at: tuple[int, int]) -> np.ndarray:
+    values = values.copy()
+    values[at] += by
+    return values
+
+
+ALTERED: dict[str, Callable[[Bundle], Bundle]] = {
+    "first window": lambda b: with_files(
+        b, presence=shifted(golden(b), 2e-3, (0, 0))),
+    "last window": lambda b: with_files(
+        b, presence=shifted(golden(b), -2e-3, (-1, -1))),
+    "NaN": lambda b: with_files(
+        b, presence=shifted(golden(b), np.nan, (7, 1))),
+    "other filters": lambda b: with_files(b, kernels=b.array("front/kernels.npy") * 1.01),
+    "one step late": lambda b: with_files(b, emg=np.roll(excerpt(b), 20, axis=0)),
+}
+
+
+@pytest.mark.parametrize("how", ALTERED)
+def test_what_differs_from_the_golden_windows_is_refused(bundle: Bundle, how: str) -> None:
+    altered = ALTERED[how](bundle)
+    with pytest.raises(InputError, match="differs from the golden windows"):
+        open_engine(altered)
+
+
+@pytest.mark.parametrize("name", ["golden/emg.npy", "golden/presence.fp32.npy"])
+@pytest.mark.parametrize("change", [lambda a: a[:-1], lambda a: a[:, :-1], lambda a: a[:0], None])
+def test_golden_arrays_of_other_shapes_are_refused(
+    bundle: Bundle, name: str, change: Callable[[np.ndarray], np.ndarray] | None
+) -> None:
+    files = dict(bundle.files)
+    del files[name]
+    if change:
+        files[name] = save_array(change(bundle.array(name)))
+    with pytest.raises(InputError, match="has shape"):
+        open_engine(replace(bundle, files=files))

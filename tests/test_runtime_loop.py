@@ -1,0 +1,295 @@
+"""The loop on a scripted source, engine and clock: what must come, step by step."""
+
+from __future__ import annotations
+
+import itertools
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from spikewire.bundle import read_bundle
+from spikewire.io.source import Block
+from spikewire.link.codec import Arm, Step, decode_frame
+from spikewire.link.framing import Deframer
+from spikewire.link.table import FAULTS, STATES
+from spikewire.link.transport import LinkError, open_link
+from spikewire.runtime.clock import VirtualClock
+from spikewire.runtime.loop import Loop
+from spikewire.signals import STEP
+
+FS = 2048.0
+PERIOD = STEP / FS
+NAME = dict(STATES)
+BIT = {name: 1 << bit for bit, name in FAULTS.items()}
+
+
+class Script:
+    """A source of zeros that follows a script of (first, samples, due time)."""
+
+    uri, fs_hz, lsb_uv, latency_s, channels = "script:", FS, 0.1, 0.0, 16
+
+    def __init__(self, clock: VirtualClock, blocks: list[tuple[int, int, float]],
+                 block_samples: int = STEP) -> None:
+        self.clock, self.blocks, self.block_samples = clock, blocks, block_samples
+        self.until: float | None = None  # go on in silence up to here
+
+    @property
+    def ended(self) -> bool:
+        return not self.blocks and (self.until is None or self.clock.now() >= self.until)
+
+    def read(self, timeout_s: float) -> list[Block]:
+        limit = self.clock.now() + max(timeout_s, 0)
+        self.clock.sleep_until(min(self.blocks[0][2], limit) if self.blocks else limit)
+        out = []
+        while self.blocks and self.blocks[0][2] <= self.clock.now():
+            first, samples, due = self.blocks.pop(0)
+            out.append(Block(first, np.zeros((samples, self.channels), np.int16), due))
+        return out
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class Engine:
+    """Takes the time it is told; ready after 7 steps; unit 0 fires in every fifth window."""
+
+    name = "scripted"
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock, self.takes = clock, {}
+        self.since, self.advanced, self.decoded, self.resets = 0, 0, [], 0
+        self.presence = np.zeros(4, np.float32)
+
+    @property
+    def ready(self) -> bool:
+        return self.since >= 7
+
+    def advance(self, emg: np.ndarray) -> None:
+        assert emg.shape == (STEP, 16)
+        self.since += 1
+        self.advanced += 1
+
+    def decode(self):
+        self.decoded.append(self.advanced)
+        self.clock.sleep_until(self.clock.now() + self.takes.get(self.advanced, 0.001))
+        presence = self.presence.copy()
+        presence[0] = presence[0] or self.advanced % 5 == 0
+        return presence, np.full(4, 10)
+
+    def reset(self) -> None:
+        self.since = 0
+        self.resets += 1
+
+
+class Bench:
+    """A loop with everything scripted, and what its loopback link carried."""
+
+    def __init__(self, bundle_path, blocks=None, steps: int = 60, block_samples: int = STEP):
+        self.clock = VirtualClock(10.0)
+        blocks = blocks or [(STEP * k, STEP, 10 + (k + 1) * PERIOD) for k in range(steps)]
+        self.source = Script(self.clock, blocks, block_samples)
+        self.engine = Engine(self.clock)
+        self.link = open_link("loopback:?arm=1")
+        self.loop = Loop(self.source, read_bundle(bundle_path), self.engine, [self.link],
+                         self.clock)
+        self.frames: list[Step] = []
+        self.deframer = Deframer()
+        self.arm_from: int | None = None
+        self.identity = self.loop.guard.arm_id
+
+    def hear(self) -> None:
+        for kind, payload in self.deframer.feed(self.link.received()):
+            self.frames.append(decode_frame(kind, payload))
+        if self.arm_from is not None and len(self.frames) >= self.arm_from:
+            self.link.answer(Arm(1, self.identity))
+
+    def run(self) -> list[Step]:
+        def stop() -> bool:
+            self.hear()
+            return False
+
+        self.loop.run(stop)
+        self.hear()
+        return self.frames
+
+    def states(self) -> list[str]:
+        return [NAME[f.state] for f in self.frames]
+
+
+def test_one_frame_for_every_step_and_a_last_one(bundle_path) -> None:
+    bench = Bench(bundle_path)
+    frames = bench.run()
+    assert len(frames) == 61
+    assert bench.states() == ["IDLE"] * 6 + ["READY"] * 54 + ["SAFE"]
+    assert [f.step for f in frames[:60]] == list(range(1, 61))
+    assert [f.counter for f in frames] == list(range(61))
+    assert all(np.isnan(f.drive[0]) for f in [*frames[:6], frames[-1]])
+    assert not any(np.isnan(f.drive[0]) for f in frames[6:60])
+    assert bench.loop.tally.decoded == 54
+
+
+def test_the_age_in_a_frame_is_the_time_the_step_took(bundle_path) -> None:
+    """Decoding takes 1 ms here and nothing else takes time."""
+    frames = Bench(bundle_path).run()
+    assert frames[30].age_ms == pytest.approx(1.0, abs=0.02)
+
+
+def test_spikes_reach_the_frame_and_the_drive(bundle_path) -> None:
+    frames = Bench(bundle_path).run()
+    fired = [f.step for f in frames if len(f.counts) and f.counts[0] == 1]
+    assert fired == [k for k in range(7, 61) if k % 5 == 0]
+    assert all(f.counts[4] == 15 for f in frames)  # units that the bundle does not have
+    assert frames[59].drive[0] == pytest.approx(1 / (5 * PERIOD), rel=0.35)
+
+
+def test_the_newest_step_wins(bundle_path) -> None:
+    """Step 20 takes 35 ms: 21 to 23 are overdue when it ends, consumed and never decoded."""
+    bench = Bench(bundle_path)
+    bench.engine.takes = {20: 0.035}
+    frames = bench.run()
+    assert bench.engine.advanced == 60
+    assert set(range(7, 61)) - set(bench.engine.decoded) == {21, 22}
+    assert bench.loop.tally.missed == 2
+    assert len(frames) == 61 - 2
+    assert bench.engine.resets == 0
+    assert NAME[frames[19].state] == "DEGRADED"  # the step that took 35 ms says its age
+
+
+def test_a_long_stall_counts_as_an_interruption(bundle_path) -> None:
+    bench = Bench(bundle_path)
+    bench.engine.takes = {20: 8.5 * PERIOD}
+    frames = bench.run()
+    assert bench.engine.resets == 1
+    assert bench.loop.tally.missed == 7
+    after = [f for f in frames if f.step > 27]
+    assert [NAME[f.state] for f in after[:6]] == ["DEGRADED"] * 6 or \
+        NAME[after[0].state] in ("DEGRADED", "SAFE")
+    assert np.isnan(after[0].drive[0])
+
+
+def test_a_gap_degrades_until_the_window_is_full_again(bundle_path) -> None:
+    blocks = [(STEP * k + (60 if k >= 20 else 0), STEP, 10 + (k + 1 + (3 if k >= 20 else 0))
+               * PERIOD) for k in range(60)]
+    bench = Bench(bundle_path, blocks)
+    frames = bench.run()
+    assert bench.loop.tally.gaps == 1
+    gap = [f for f in frames if f.faults & BIT["gap"]]
+    assert len(gap) >= 6
+    assert all(NAME[f.state] == "DEGRADED" for f in gap)
+    assert all((f.counts == 15).all() and np.isnan(f.drive[0]) for f in gap[-6:])
+    assert bench.states()[-2] == "READY"
+
+
+def test_a_gap_of_more_than_a_quarter_second_is_safe(bundle_path) -> None:
+    blocks = [(STEP * k + (600 if k >= 20 else 0), STEP, 10 + (k + 1 + (30 if k >= 20 else 0))
+               * PERIOD) for k in range(60)]
+    bench = Bench(bundle_path, blocks)
+    frames = bench.run()
+    first_after = next(f for f in frames if f.step == 21)
+    assert NAME[first_after.state] == "SAFE"
+
+
+def test_silence_is_said_with_its_true_age_and_ends_the_arming(bundle_path) -> None:
+    """The amplifier stops for 300 ms without a gap in its counter: stale, then safe, then ready."""
+    bench = Bench(bundle_path, [
+        (STEP * k, STEP, 10 + (k + 1) * PERIOD + (0.3 if k >= 20 else 0)) for k in range(60)])
+    bench.arm_from = 8
+    frames = bench.run()
+    quiet = [f for f in frames if f.step == 20][1:]
+    assert len(quiet) == pytest.approx(0.3 / PERIOD - 1, abs=2)
+    ages = [f.age_ms for f in quiet]
+    assert all(b - a == pytest.approx(1e3 * PERIOD, abs=0.1)
+               for a, b in itertools.pairwise(ages))
+    for f in quiet:
+        assert NAME[f.state] == ("SAFE" if f.age_ms > 80 else "DEGRADED" if f.age_ms > 20
+                                 else "ACTIVE")
+        assert (f.counts == 15).all()
+        assert np.isnan(f.drive[0]) == (f.age_ms > 80)
+    assert not [f for f in frames if NAME[f.state] == "ACTIVE" and f.age_ms > 80]
+
+
+def test_only_an_armed_decoder_is_active(bundle_path) -> None:
+    bench = Bench(bundle_path)
+    bench.arm_from = 20
+    bench.run()
+    states = bench.states()
+    assert "ACTIVE" not in states[:20]
+    assert states[25:60] == ["ACTIVE"] * 35
+    assert states[60] == "SAFE"
+    bench = Bench(bundle_path)
+    bench.arm_from, bench.identity = 10, bench.identity ^ 1
+    bench.run()
+    assert "ACTIVE" not in bench.states()
+
+
+def test_a_link_that_may_not_arm_does_not(bundle_path) -> None:
+    bench = Bench(bundle_path)
+    bench.link.may_arm = False
+    bench.arm_from = 8
+    bench.run()
+    assert "ACTIVE" not in bench.states()
+
+
+def test_blocks_longer_than_a_step_decode_all_and_never_arm(bundle_path) -> None:
+    blocks = [(50 * k, 50, 10 + 50 * (k + 1) / FS) for k in range(24)]
+    bench = Bench(bundle_path, blocks, block_samples=50)
+    bench.arm_from = 8
+    bench.run()
+    assert bench.engine.decoded == list(range(7, 61))
+    assert bench.loop.tally.missed == 0
+    assert "ACTIVE" not in bench.states()
+
+
+def test_an_output_that_is_no_number_is_a_latched_fault(bundle_path) -> None:
+    bench = Bench(bundle_path)
+    bench.engine.presence[2] = np.nan
+    frames = bench.run()
+    assert bench.states()[6:] == ["FAULT"] * 55
+    assert frames[10].faults & BIT["nan"]
+    assert all(np.isnan(f.drive[0]) for f in frames)
+    assert all((f.counts == 15).all() for f in frames)
+
+
+def test_a_lost_link_ends_the_run_and_the_others_hear_safe(bundle_path) -> None:
+    bench = Bench(bundle_path)
+
+    class Lost:
+        uri, may_arm, sent, dropped = "lost:", False, 0, 0
+
+        def send(self, step: Step) -> bool:
+            if step.step >= 30:
+                raise LinkError("port '/dev/gone': unplugged")
+            return True
+
+        def poll(self) -> list[Arm]:
+            return []
+
+        def close(self) -> None:
+            """Nothing."""
+
+    bench.loop.links.insert(0, Lost())
+    with pytest.raises(LinkError, match="unplugged"):
+        bench.run()
+    bench.hear()
+    assert bench.frames[-1].step == 30
+    assert bench.states()[-1] == "SAFE"
+
+
+def test_memory_does_not_grow(bundle_path) -> None:
+    """4000 steps more, after a warm-up, take no more memory (tracemalloc)."""
+    bench = Bench(bundle_path, steps=5000)
+    sizes = []
+
+    def stop() -> bool:
+        bench.link.received()
+        bench.engine.decoded.clear()
+        if bench.loop.tally.steps in (1000, 4990) and len(sizes) < 2 and (
+                not sizes or bench.loop.tally.steps == 4990):
+            sizes.append((tracemalloc.get_traced_memory()[0], len(bench.source.blocks)))
+        return len(sizes) == 2
+
+    tracemalloc.start()
+    bench.loop.run(stop)
+    tracemalloc.stop()
+    assert sizes[1][0] - sizes[0][0] < 16_000
