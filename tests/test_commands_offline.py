@@ -113,6 +113,23 @@ def test_decompose_and_score_give_figures(files: Path, capsys: pytest.CaptureFix
     assert "mean F1 0.9" in capsys.readouterr().out or figures["f1"] == 1
 
 
+def test_an_interrupted_training_leaves_no_folder(files: Path, capsys, monkeypatch) -> None:
+    pytest.importorskip("tensorflow")
+    from spikewire import train as work
+
+    def interrupted(*arguments: object) -> None:
+        arguments[4].joinpath("logs").mkdir(parents=True, exist_ok=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(work, "fit", interrupted)
+    command = ["good.npz", "--labels", "trains.npz", "--out", "x"]
+    assert MAINS["mu-train"](command) == 130
+    assert not Path("x").exists()
+    Path("x/logs").mkdir(parents=True)  # what a kill -9 leaves is no obstacle, and is kept
+    assert MAINS["mu-train"](command) == 130
+    assert Path("x/logs").is_dir()
+
+
 def test_ctrl_c_writes_nothing(files: Path, capsys, monkeypatch) -> None:
     from spikewire import decompose as work
 

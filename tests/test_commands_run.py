@@ -21,6 +21,10 @@ pytest.importorskip("onnxruntime")
 from spikewire.bundle import arm_id, read_bundle
 from spikewire.io import read_trains
 from spikewire.io.runlog import read_log
+from spikewire.link.codec import decode_frame
+from spikewire.link.framing import Deframer
+from spikewire.link.table import STATES
+from spikewire.link.uart import PtyPort
 
 RUN = [sys.executable, "-m", "spikewire.commands.run"]
 LINK = [sys.executable, "-m", "spikewire.commands.link"]
@@ -146,6 +150,61 @@ def test_after_kill_9_the_log_is_readable_and_nothing_stale_is_valid(files: Path
     assert heard["last_step"]["step"] - log.steps[-1]["step"] <= 52
     assert heard["stale_marked_valid"] == 0
     assert len(log.counts) >= 20 * (log.steps[-1]["step"] - 1)
+
+
+def test_an_unplugged_port_ends_the_run_with_one_line_and_a_whole_log(files: Path) -> None:
+    """Closing the far end of a pseudo-terminal is an unplugged line to this one."""
+    port = PtyPort(str(files / "exo"))
+    run = subprocess.Popen(
+        [*RUN, str(files / "good.mub"), "--source", f"replay:{files / 'good.npz'}",
+         "--link", f"serial:{files / 'exo'}", "--record", str(files / "run.mcap")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 20
+    heard = b""
+    while len(heard) < 5000:
+        assert time.monotonic() < deadline, run.poll()
+        heard += port.read()
+        time.sleep(0.005)
+    port.close()
+    out, err = run.communicate(timeout=20)
+    assert run.returncode == 2
+    assert out == ""
+    assert len(err.splitlines()) == 2, err  # what runs, said at the start, and the end
+    assert "went away" in err.splitlines()[1]
+    log = read_log(files / "run.mcap")
+    assert log.complete
+    assert log.steps[-1]["state"] == "SAFE"
+
+
+def test_a_full_disk_ends_the_run_with_one_line_and_a_safe_frame(files: Path) -> None:
+    """A limit on the file's size stands for the full disk: write fails with OSError as there."""
+    port = PtyPort(str(files / "exo"))
+    script = "import resource, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, (300000, 300000))\n" \
+        "from spikewire.commands.run import main\nsys.exit(main())"
+    run = subprocess.Popen(
+        [sys.executable, "-c", script, str(files / "good.mub"), "--source",
+         f"replay:{files / 'good.npz'}", "--link", f"serial:{files / 'exo'}",
+         "--record", str(files / "run.mcap")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deframer, states = Deframer(), []
+    deadline = time.monotonic() + 20
+    ended = False
+    while not ended:
+        assert time.monotonic() < deadline
+        ended = run.poll() is not None
+        for kind, payload in deframer.feed(port.read()):
+            states.append(STATES[decode_frame(kind, payload).state])
+        time.sleep(0.005)
+    port.close()
+    out, err = run.communicate()
+    assert run.returncode == 2
+    assert out == ""
+    assert len(err.splitlines()) == 2, err
+    assert "run.mcap: " in err.splitlines()[1]
+    assert "the log ends here" in err
+    assert states[-1] == "SAFE"
+    assert "READY" in states
+    assert len(read_log(files / "run.mcap").counts) > 5000
 
 
 def test_the_log_of_a_run_replays_to_the_same_spikes(files: Path) -> None:

@@ -65,6 +65,63 @@ def test_an_earlier_arrival_is_believed_at_once() -> None:
     assert acquisition.acquired(19) == pytest.approx(100.0 + 19 / FS)
 
 
+def test_a_late_stream_makes_old_data_no_younger_than_100_ppm_allow() -> None:
+    """A step of 3 ms is no drift: the time of a sample moves by 100 ppm of the time passed."""
+    acquisition = Acquisition(FS, 0.0)
+    before = None
+    for end, arrival, _ in stream(40):
+        late = 0.003 if end > 15 * FS else 0.0
+        acquisition.update(end, arrival + late)
+        offset = acquisition.acquired(0)
+        assert before is None or offset - before <= 100e-6 * 10 / FS + 1e-9 + (
+            100e-6 * 0.003 if late else 0)
+        before = offset
+        assert not acquisition.fault
+    # Old minima are gone after 10 s; from there 100 ppm have added up: 1.5 ms of the 3.
+    assert 1e-3 < acquisition.acquired(0) - 100.0 < 1.7e-3
+
+
+def test_a_slow_backlog_faults_and_a_quick_quartz_does_not() -> None:
+    """0.6 ms a second are 6 ms in 10 s; 0.1 ms a second, a quartz 100 ppm off, are 1 ms."""
+    for ms_per_s, wanted in ((0.6, True), (0.1, False)):
+        acquisition = Acquisition(FS, 0.0)
+        faults = []
+        for end, arrival, _ in stream(40, backlog_ms_per_s=ms_per_s):
+            acquisition.update(end, arrival)
+            faults.append(acquisition.fault)
+        assert any(faults) == wanted
+
+
+def test_a_fault_ends_once_the_stream_keeps_pace() -> None:
+    """Else a controller could never clear it; that it was there, the guard remembers."""
+    acquisition = Acquisition(FS, 0.0)
+    seen = []
+    for end, arrival, _ in stream(60):
+        acquisition.update(end, arrival + min(max(end / FS - 10, 0), 10) * 1e-3)
+        seen.append(acquisition.fault)
+    assert any(seen)
+    assert not seen[-1]
+
+
+def test_a_restarted_counter_starts_afresh() -> None:
+    acquisition = Acquisition(FS, 0.0)
+    for end, arrival, _ in stream(20):
+        acquisition.update(end, arrival)
+    for end, arrival, true in stream(15, start=125.0):
+        acquisition.update(end, arrival)
+        assert acquisition.acquired(end - 1) == pytest.approx(true, abs=1e-6)
+        assert not acquisition.fault
+
+
+def test_a_packet_that_comes_again_does_not_hide_a_backlog() -> None:
+    acquisition = Acquisition(FS, 0.0)
+    for end, arrival, _ in stream(2):
+        acquisition.update(end, arrival)
+    acquisition.update(end - 10, arrival + 1.0)
+    acquisition.update(end, arrival + 1.0)
+    assert arrival + 1.0 - acquisition.acquired(end - 1) > 0.999
+
+
 def test_memory_is_bounded() -> None:
     acquisition = Acquisition(FS, 0.0)
     for end, arrival, _ in stream(120):

@@ -190,6 +190,50 @@ def test_a_gap_of_more_than_a_quarter_second_is_safe(bundle_path) -> None:
     assert NAME[first_after.state] == "SAFE"
 
 
+def test_an_engine_that_is_ready_at_once_hides_no_gap(bundle_path) -> None:
+    blocks = [(STEP * k + (600 if k >= 20 else 0), STEP, 10 + (k + 1 + (30 if k >= 20 else 0))
+               * PERIOD) for k in range(40)]
+    bench = Bench(bundle_path, blocks)
+    bench.engine.reset = lambda: None
+    frames = bench.run()
+    after = next(f for f in frames if f.step == 21)
+    assert (NAME[after.state], after.faults & BIT["gap"]) == ("SAFE", BIT["gap"])
+    assert bench.states()[-2] == "READY"
+
+
+def test_a_restarted_amplifier_is_ready_again_after_a_window(bundle_path) -> None:
+    """Its counter begins anew, 2 s after the last sample; ages are true again at once."""
+    blocks = [(STEP * (k if k < 300 else k - 300), STEP,
+               10 + (k + 1) * PERIOD + (2.0 if k >= 300 else 0)) for k in range(2000)]
+    bench = Bench(bundle_path, blocks)
+    bench.arm_from = 8
+    frames = bench.run()
+    first = next(k for k, f in enumerate(frames) if f.step == 301)
+    states = bench.states()
+    assert states[first : first + 6] == ["SAFE"] * 6
+    assert states[first + 6] == "READY"
+    assert "FAULT" not in states
+    assert all(f.age_ms < 2 for f in frames[first:-1])
+
+
+def test_a_long_overrun_is_a_latched_fault(bundle_path) -> None:
+    bench = Bench(bundle_path)
+    bench.engine.takes = {20: 12 * PERIOD}
+    frames = bench.run()
+    after = [f for f in frames if f.step > 30]
+    assert all(NAME[f.state] == "FAULT" for f in after)
+    assert after[0].faults & BIT["overrun"]
+
+
+def test_the_last_frame_says_its_true_age(bundle_path) -> None:
+    """The run is stopped 25 ms after the last sample."""
+    bench = Bench(bundle_path, steps=30)
+    bench.source.until = 10 + 30 * PERIOD + 0.025
+    frames = bench.run()
+    assert NAME[frames[-1].state] == "SAFE"
+    assert frames[-1].age_ms >= 25
+
+
 def test_silence_is_said_with_its_true_age_and_ends_the_arming(bundle_path) -> None:
     """The amplifier stops for 300 ms without a gap in its counter: stale, then safe, then ready."""
     bench = Bench(bundle_path, [

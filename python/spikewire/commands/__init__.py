@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,20 @@ def guarded(name: str, work: Callable[[], int]) -> int:
         print(f"{name}: interrupted, nothing was written", file=sys.stderr)
         return INTERRUPTED
     return BAD_INPUT
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence what TensorFlow's C++ part prints while it is imported; exceptions still pass."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextmanager

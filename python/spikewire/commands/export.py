@@ -8,7 +8,7 @@ import os
 from importlib import util
 from pathlib import Path
 
-from spikewire.commands import check_out, guarded, progress
+from spikewire.commands import check_out, guarded, progress, quiet
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,8 +46,9 @@ def run(args: argparse.Namespace) -> int:
                          "type: pip install 'spikewire[ort]'")
     with progress("export") as report:
         report(0.0, "loading TensorFlow")
-        from spikewire import export
-        from spikewire.model import load
+        with quiet():
+            from spikewire import export
+            from spikewire.model import load
 
         model = load(Path(args.model))
         report(0.3, "Keras -> ONNX -> golden windows")

@@ -5,10 +5,26 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from spikewire.commands import guarded, progress
+from spikewire.commands import guarded, progress, quiet
+
+PARTS = {"logs", "model.json", "front.npz", "golden.npz", "network.weights.h5"}
+
+
+@contextmanager
+def unmade(folder: Path | None) -> Iterator[None]:
+    """Take a folder away again if the work in it did not come to its end."""
+    try:
+        yield
+    except BaseException:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,9 +64,9 @@ def run(args: argparse.Namespace) -> int:
 
     recipe = read_recipe(args.recipe) if args.recipe else Recipe()
     out = Path(args.out)
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and
-                                              not (out / "model.json").is_file())):
+    if out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - PARTS):
         raise InputError(f"{out}: exists and is no model folder; choose another name")
+    made_here = not out.exists()
     recording = read_recording(args.recording, args.any_rms)
     trains = read_trains(args.labels)
     if args.units:
@@ -63,10 +79,11 @@ def run(args: argparse.Namespace) -> int:
     if any(len(t) and t[-1] >= len(recording.emg) for t in trains.times):
         raise InputError(f"{args.labels}: has discharges after the end of {args.recording}")
     started = time.monotonic()
-    with progress("train") as report:
+    with progress("train") as report, unmade(out if made_here else None):
         report(0.0, f"{recording.summary()}; {len(trains)} units; loading TensorFlow")
-        from spikewire import model as folder
-        from spikewire import train
+        with quiet():
+            from spikewire import model as folder
+            from spikewire import train
 
         hold_out = parse_spans(args.hold_out, recording.fs_hz, len(recording.emg))
         spans = dataset.spans_without(len(recording.emg), hold_out, train.guard_samples(recipe))
