@@ -54,6 +54,8 @@ def files(tmp_path: Path, synthetic, recording_path, monkeypatch) -> Path:
     ("mu-decompose wide.npz --out x.npz", "transpose"),
     ("mu-decompose unitless.npz --out x.npz", "unit is missing, allowed are uV, mV, V"),
     ("mu-decompose slow_emg.npz --out x.npz", "fs_hz is 1000, allowed is"),
+    ("mu-decompose good.npz --out ./good.npz", "is the input"),
+    ("mu-decompose taken --out x.npz", "taken: not a file"),
     ("mu-decompose good.npz --out no/x.npz", "no such folder"),
     ("mu-decompose good.npz --out x.txt", "ends in .npz"),
     ("mu-decompose good.npz --out x.npz --rounds 0", "--rounds is 0"),

@@ -66,6 +66,8 @@ def files(tmp_path: Path, bundle_path: Path, recording_path: Path, synthetic) ->
     ("good.mub --source muscle:good.npz", "allowed are replay:"),
     ("good.mub --source good.npz", "allowed are replay:"),
     ("good.mub --source replay:good.npz?speed=2", "option 'speed' is unknown"),
+    ("good.mub --source replay:good.npz?span=1:2&span=3:4", "stands there twice"),
+    ("good.mub --source replay:good.npz --trains good.npz", "is the input"),
     ("good.mub --source replay:good.npz?span=5:99", "span 5:99 s"),
     ("good.mub --source replay:good.npz --link serial:/dev/no-such-port", "/dev/no-such-port"),
     ("good.mub --source replay:good.npz --link pigeon:", "pigeon"),

@@ -14,12 +14,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from spikewire.link.codec import Arm
 from spikewire.link.table import FAULTS, STATES
-from spikewire.runtime.guard import ARM_LAPSE_S, VALID, Guard, Health
+from spikewire.runtime.guard import VALID, Guard, Health
 
 ID = 0x1A2B3C4D
 NAME = dict(STATES)
 BIT = {name: 1 << bit for bit, name in FAULTS.items()}
 FRESH = 0.002
+ARM_LAPSE_S = 0.3  # three refreshes of a controller that asks ten times a second
 
 
 def judged(guard: Guard, now: float = 0.0, **health: object) -> tuple[str, int]:
@@ -131,6 +132,27 @@ def test_a_source_not_for_control_never_arms() -> None:
     assert judged(guard)[0] == "READY"
 
 
+@pytest.mark.parametrize("health", [
+    {"ready": False}, {"age_s": 0.09}, {"age_s": 0.03}, {"finite": False}, None,
+])
+def test_a_request_counts_only_once_it_stands_ready(health: dict | None) -> None:
+    guard = Guard(ID)
+    if health:
+        judged(guard, 0.0, **health)
+    guard.arm(0.0, Arm(1, ID))
+    assert judged(guard, 0.01)[0] in ("READY", "FAULT")
+    guard.arm(0.02, Arm(2, ID))
+    assert judged(guard, 0.03)[0] == "READY"
+    guard.arm(0.04, Arm(1, ID))
+    assert judged(guard, 0.05)[0] == "ACTIVE"
+
+
+def test_clearing_disarms() -> None:
+    guard = armed()
+    guard.arm(0.0, Arm(2, ID))
+    assert judged(guard, 0.01)[0] == "READY"
+
+
 AGES = st.sampled_from([0.0, 0.01, 0.03, 0.079, 0.09, 5.0, -0.5, math.nan])
 
 
@@ -140,8 +162,7 @@ class Sequences(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.guard, self.now, self.state = Guard(ID), 0.0, "BOOT"
-        self.asked = -math.inf  # last good request to arm
-        self.well = False  # whether it stood well since then
+        self.asked = -math.inf  # last request that may count
         self.fault = False
 
     @rule(dt=st.floats(0, 0.4), age=AGES, ready=st.booleans(), finite=st.booleans(),
@@ -151,8 +172,7 @@ class Sequences(RuleBasedStateMachine):
         health = Health(age, ready, gap, skipped, finite)
         state, _ = self.guard.judge(self.now, health)
         self.state = NAME[state]
-        bad = not age >= -0.001 or not finite or skipped >= 10
-        self.fault = self.fault or (bad and not math.isnan(age)) or not finite or skipped >= 10
+        self.fault = self.fault or age < -0.001 or not finite or skipped >= 10
         if state in VALID:
             assert age <= 0.08
             assert finite
@@ -168,7 +188,8 @@ class Sequences(RuleBasedStateMachine):
           limit=st.sampled_from([0.0, 5.0, 80.0, math.nan]))
     def ask(self, request, right, limit) -> None:
         self.guard.arm(self.now, Arm(request, ID if right else ID ^ 1, max_age_ms=limit))
-        if request == 1 and right:
+        refreshes = self.state == "DEGRADED" and self.now <= self.asked + ARM_LAPSE_S
+        if request == 1 and right and (self.state in ("READY", "ACTIVE") or refreshes):
             self.asked = self.now
         if request == 0 or (request == 2 and right):
             self.asked = -math.inf

@@ -156,6 +156,15 @@ def test_the_newest_step_wins(bundle_path) -> None:
     assert NAME[frames[19].state] == "DEGRADED"  # the step that took 35 ms says its age
 
 
+def test_three_overdue_steps_degrade_one_frame(bundle_path) -> None:
+    bench = Bench(bundle_path)
+    bench.engine.takes = {20: 0.044}
+    frames = bench.run()
+    assert bench.loop.tally.missed == 3
+    assert [f.step for f in frames if f.faults & BIT["overrun"]] == [24]
+    assert bench.states()[-2] == "READY"
+
+
 def test_a_long_stall_counts_as_an_interruption(bundle_path) -> None:
     bench = Bench(bundle_path)
     bench.engine.takes = {20: 8.5 * PERIOD}
@@ -174,6 +183,9 @@ def test_a_gap_degrades_until_the_window_is_full_again(bundle_path) -> None:
     bench = Bench(bundle_path, blocks)
     frames = bench.run()
     assert bench.loop.tally.gaps == 1
+    before = next(f for f in frames if f.step == 20).drive[0]
+    again = next(f for f in frames if f.step == 27).drive[0]
+    assert again < 0.5 * before  # what was fired before the gap is forgotten
     gap = [f for f in frames if f.faults & BIT["gap"]]
     assert len(gap) >= 6
     assert all(NAME[f.state] == "DEGRADED" for f in gap)
@@ -214,6 +226,8 @@ def test_a_restarted_amplifier_is_ready_again_after_a_window(bundle_path) -> Non
     assert states[first + 6] == "READY"
     assert "FAULT" not in states
     assert all(f.age_ms < 2 for f in frames[first:-1])
+    # Spikes before the restart have higher counters: they are no reason to hold back later ones.
+    assert any(f.counts[0] == 1 for f in frames[first + 7 : first + 20])
 
 
 def test_a_long_overrun_is_a_latched_fault(bundle_path) -> None:

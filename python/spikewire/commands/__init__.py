@@ -72,13 +72,15 @@ def progress(title: str) -> Iterator[Callable[[float, str], None]]:
         yield lambda share, words: bar.update(task, completed=share, description=words)
 
 
-def check_out(path: str, suffix: str) -> Path:
+def check_out(path: str, suffix: str, *inputs: str) -> Path:
     """Refuse an output that could not be written at the end of long work."""
     from spikewire.signals import InputError
 
     out = Path(path)
     if out.suffix != suffix:
         raise InputError(f"{out}: the output's name ends in {suffix}")
+    if any(out.exists() and Path(i).exists() and out.samefile(i) for i in inputs):
+        raise InputError(f"{out}: is the input; choose another name for the output")
     if not out.parent.is_dir():
         raise InputError(f"{out.parent}: no such folder; make it first")
     return out

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     if not 1 <= args.rounds <= 100 or not 0 <= args.min_sil < 1:
         raise InputError(f"--rounds is {args.rounds} (allowed 1 to 100), --min-sil is "
                          f"{args.min_sil:g} (allowed 0 to 1)")
-    out = check_out(args.out, ".npz")
+    out = check_out(args.out, ".npz", args.recording)
     recording = read_recording(args.recording, args.any_rms)
     started = time.monotonic()
     settings = Settings(rounds=args.rounds, min_sil=args.min_sil, seed=args.seed)

@@ -14,7 +14,7 @@ def _reader(path: str | Path) -> object:
     """Module that reads this kind of file, after checking that the file is there."""
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
+        raise InputError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty")
     module = READERS.get(path.suffix.lower())

@@ -89,6 +89,8 @@ def open_source(uri: str, clock: Clock) -> Source:
     where, _, query = rest.partition("?")
     pairs = [part.partition("=") for part in filter(None, query.split("&"))]
     options = {key: value for key, _, value in pairs}
+    if len(options) < len(pairs):
+        raise InputError(f"source {uri!r}: an option stands there twice; give each once")
     source: Source = import_module(SOURCES[scheme]).open_uri(uri, where, options, clock)
     return source
 
