@@ -50,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
     """Open everything, then run the loop until the source ends or a signal comes."""
     from spikewire.io.npz import write_trains
 
-    trains_out = check_out(args.trains, ".npz", args.source.partition(":")[2].partition("?")[0]) if args.trains else None
+    replayed = args.source.partition(":")[2].partition("?")[0]
+    trains_out = check_out(args.trains, ".npz", replayed) if args.trains else None
     stop = Stop()
     with ExitStack() as opened:
         loop = assemble(args, opened)
