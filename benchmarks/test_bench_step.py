@@ -44,7 +44,7 @@ def make(kind: str, folder: Path) -> Path:
     import keras
 
     from spikewire import export
-    from spikewire import model as folder
+    from spikewire import model as folders
     from spikewire.crossfit import Front
     from spikewire.recipe import Recipe
     from spikewire.signals import WINDOW, Recording
@@ -56,10 +56,10 @@ def make(kind: str, folder: Path) -> Path:
     front = Front(rng.normal(0, 1.7e-4, (24 * CHANNELS, N_MU)).astype(np.float32),
                   np.ones(N_MU, np.float32), np.full(N_MU, 0.6, np.float32), 3e-4, 0.0)
     emg = rng.normal(0, 150, (23 + 120 + STEP * 199, CHANNELS)).astype(np.float32)
-    net = folder.build(recipe, front, CHANNELS, WINDOW)
+    net = folders.build(recipe, front, CHANNELS, WINDOW)
     facts = {"channels": CHANNELS, "n_mu": N_MU, "fs_hz": 2048.0, "decoder": "network",
              "input_scale": 1.0 if kind == "recommended" else 1e-3}
-    model = folder.Model(recipe, net, front, facts, Recording(emg, 2048.0, "noise"))
+    model = folders.Model(recipe, net, front, facts, Recording(emg, 2048.0, "noise"))
     export.export(model, folder / f"{kind}.mub", PRECISIONS)
     return folder / f"{kind}.mub"
 
