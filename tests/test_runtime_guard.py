@@ -54,7 +54,6 @@ def armed(now: float = 0.0) -> Guard:
     ({"skipped_in_a_row": 10}, "FAULT", "overrun"),
     ({"finite": False}, "FAULT", "nan"),
     ({"clock_fault": True}, "FAULT", "clock"),
-    ({"link_lost": True}, "FAULT", "link"),
     ({"ended": True}, "SAFE", None),
     ({"ended": True, "finite": False}, "FAULT", "nan"),
 ])
@@ -89,6 +88,23 @@ def test_what_comes_back_is_ready_never_active(health: dict) -> None:
     guard = armed()
     judged(guard, 0.01, **health)
     assert judged(guard, 0.02)[0] == "READY"
+
+
+@pytest.mark.parametrize("health", [{"age_s": 0.09}, {"ready": False}, {"finite": False}])
+def test_a_controller_that_just_keeps_asking_does_not_resume(health: dict) -> None:
+    guard = armed()
+    judged(guard, 0.01, **health)
+    if "finite" in health:
+        guard.arm(0.015, Arm(2, ID))
+        guard.arm(0.015, Arm(1, ID))  # armed again only from READY, which it is not yet
+    for k in range(2, 40):
+        state, _ = judged(guard, k / 100)
+        assert state == "READY" or ("finite" in health and k > 2)
+        if "finite" not in health:
+            guard.arm(k / 100, Arm(1, ID))
+    guard.arm(0.4, Arm(0, ID))
+    guard.arm(0.4, Arm(1, ID))
+    assert judged(guard, 0.41)[0] == "ACTIVE"
 
 
 def test_degraded_keeps_the_arming_it_had_and_takes_no_new_one() -> None:

@@ -34,7 +34,6 @@ class Health:
     skipped_in_a_row: int = 0
     finite: bool = True
     clock_fault: bool = False
-    link_lost: bool = False
     ended: bool = False
 
 
@@ -49,7 +48,6 @@ RULES = (
     (SAFE, None, lambda h: h.ended),
     (FAULT, "overrun", lambda h: h.skipped_in_a_row >= SKIPPED_FAULT),
     (FAULT, "clock", lambda h: h.clock_fault or h.age_s < AGE_IMPOSSIBLE_S),
-    (FAULT, "link", lambda h: h.link_lost),
     (FAULT, "nan", lambda h: not h.finite),
 )
 
@@ -70,18 +68,23 @@ class Guard:
         self._armed_until = float("-inf")
         self._age_limit_s = AGE_SAFE_S
         self._latched = 0
+        self._must_let_go = False
         self.state = BOOT
 
     def arm(self, now: float, request: Arm) -> None:
-        """Take a controller's request; a wrong id can disarm, but neither arm nor clear."""
+        """Take a controller's request; a wrong id can disarm, but neither arm nor clear.
+
+        A controller that was armed when the decoder failed must let go (disarm or clear) before it
+        may arm again: one that just keeps asking would resume by itself.
+        """
         if request.request == DISARM:
-            self._armed_until = float("-inf")
+            self._armed_until, self._must_let_go = float("-inf"), False
         if request.model_id != self.arm_id:
             return
         if request.request == CLEAR:
-            self._latched = 0
+            self._latched, self._must_let_go = 0, False
             self._armed_until = float("-inf")
-        if request.request == ARM and self._for_control and not self._latched:
+        if request.request == ARM and self._for_control and not self._must_let_go:
             # Only from READY: a decoder that is not well does not become active by itself later.
             # While DEGRADED, a controller may refresh what it had, not arm anew.
             refreshes = self.state == DEGRADED and now <= self._armed_until
@@ -104,6 +107,7 @@ class Guard:
         if self._latched:
             state, faults = FAULT, faults | self._latched | BIT["latched"]
         if state in (SAFE, FAULT, IDLE):
+            self._must_let_go |= now <= self._armed_until
             self._armed_until = float("-inf")  # what comes back is READY, never ACTIVE
         if state == READY and now <= self._armed_until:
             state = ACTIVE
