@@ -20,13 +20,13 @@ lint: $(READY)
 	$(BIN)/mypy
 
 $(READY): pyproject.toml .ci/constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else \
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else \
 	  "training needs Python 3.11 to 3.13, this is %d.%d; type: make demo PYTHON=python3.12" \
 	  % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c .ci/constraints.txt \
 	  -e '.[train-cpu,ort,dev]'
-	touch $@
+	@touch $@
 
 clean:
 	rm -rf $(VENV) out build

@@ -57,6 +57,13 @@ def test_a_sound_recording_passes_and_describes_itself() -> None:
         assert word in r.summary()
 
 
+def test_a_flat_channel_is_named() -> None:
+    emg = recording().emg.copy()
+    emg[:, 3] = 0.1
+    assert "channels [3] are flat" in recording(emg=emg).summary()
+    assert "flat" not in recording().summary()
+
+
 @pytest.mark.parametrize(("changes", "words"), [
     ({"fs_hz": 1000.0}, "fs_hz is 1000"),
     ({"fs_hz": float("nan")}, "fs_hz is nan"),

@@ -15,7 +15,14 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from spikewire import filters, network
-from spikewire.bundle import GOLDEN_STEPS, Manifest, save_array, write_bundle
+from spikewire.bundle import (
+    GOLDEN_STEPS,
+    Manifest,
+    arm_id,
+    read_bundle,
+    save_array,
+    write_bundle,
+)
 from spikewire.decide import REFRACTORY_SAMPLES
 from spikewire.model import Model, one_window
 from spikewire.signals import STEP, WINDOW, Floats, InputError, Labels, Recording
@@ -225,4 +232,5 @@ def export(
         manifest, golden_lsb_uv=lsb_uv, tolerance={p: TOLERANCE[p] for p in differences},
         networks={p: f"network.{p}.onnx" for p in differences}), files)
     return {"bundle": str(path), "decoder": decoder, "n_mu": manifest.n_mu,
-            "precisions": differences, "bytes": path.stat().st_size}
+            "arm_id": f"{arm_id([read_bundle(path)]):08x}", "precisions": differences,
+            "bytes": path.stat().st_size}

@@ -16,6 +16,7 @@ WINDOW = 120  # samples of one window (Wen et al. 2021, section 2.2)
 STEP = 20  # samples between two windows, and the width of a label's bin
 UNITS_UV = {"uV": 1.0, "mV": 1e3, "V": 1e6}
 PLAUSIBLE_FS_HZ = (1024.0, 20480.0)
+FLAT_SHARE = 0.05  # of the median channel's amplitude
 PLAUSIBLE_RMS_UV = (1.0, 2000.0)
 
 Floats = NDArray[np.float32]
@@ -74,9 +75,12 @@ class Recording:
     def summary(self) -> str:
         """Rate, shape, unit and RMS in one line."""
         samples, channels = self.emg.shape
+        rms = self.emg.std(axis=0)
+        flat = np.flatnonzero(rms < FLAT_SHARE * np.median(rms)).tolist()
+        note = f"; channels {flat} are flat" if flat else ""
         return (
             f"{self.name or 'recording'}: {self.seconds:.1f} s, {channels} channels, "
-            f"{self.fs_hz:g} Hz, uV, RMS {self.rms_uv:.1f} uV ({samples} samples)"
+            f"{self.fs_hz:g} Hz, uV, RMS {self.rms_uv:.1f} uV ({samples} samples){note}"
         )
 
     def check(self, where: str, any_rms: bool = False) -> Recording:

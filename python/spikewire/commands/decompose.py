@@ -20,9 +20,12 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("recording", help=".npz or OTBiolab+ .mat")
     p.add_argument("--out", required=True, help="spike trains, .npz")
-    p.add_argument("--seed", type=int, default=Settings.seed)
-    p.add_argument("--rounds", type=int, default=Settings.rounds, help="rounds of searches")
-    p.add_argument("--min-sil", type=float, default=Settings.min_sil, help="smallest silhouette")
+    p.add_argument("--seed", type=int, default=Settings.seed, help="of the searches' starts")
+    p.add_argument("--rounds", type=int, default=Settings.rounds,
+                   help=f"rounds of searches (default {Settings.rounds})")
+    p.add_argument("--min-sil", type=float, default=Settings.min_sil,
+                   help=f"smallest silhouette (default {Settings.min_sil:g}); the CoV of ISI may "
+                        f"reach {Settings.max_cov_isi:g}")
     p.add_argument("--any-rms", action="store_true", help="accept an implausible amplitude")
     p.add_argument("--json", action="store_true", help="print the result as JSON")
     return p

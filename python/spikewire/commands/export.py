@@ -57,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(facts))
         return 0
-    print(f"{out}: {facts['decoder']} decoder, {facts['n_mu']} units, {facts['bytes']} bytes")
+    print(f"{out}: {facts['decoder']} decoder, {facts['n_mu']} units, {facts['bytes']} bytes, "
+          f"arm id {facts['arm_id']}")
     for precision, difference in facts["precisions"].items():
         print(f"{precision}: largest difference from Keras over 200 windows {difference:.1e} "
               f"(allowed {export.TOLERANCE[precision]:.0e})")

@@ -45,6 +45,7 @@ class Watch:
         self.deframer = Deframer()
         self.first_s: float | None = None  # of accepted frames
         self.last_s = -math.inf
+        self.heard_s = -math.inf  # of any frame, also of another bundle
         self._writer = FrameWriter(port)
         self._arms = 0
         self._armed_s = -math.inf
@@ -52,6 +53,7 @@ class Watch:
     def turn(self, now: float) -> None:
         """Take what has come, and ask again if it is time."""
         for kind, payload in self.deframer.feed(self.port.read()):
+            self.heard_s = now
             if self.receiver.accept(kind, payload, now) is not None:
                 self.first_s = now if self.first_s is None else self.first_s
                 self.last_s = now
@@ -140,10 +142,10 @@ def _over(watch: Watch, args: argparse.Namespace, began: float, now: float) -> b
     """Tell whether the watch has come to its end."""
     if args.duration is not None and now - began >= args.duration:
         return True
+    quiet = args.idle is not None and now - watch.heard_s >= args.idle
     if watch.first_s is None:
-        return False
-    late = args.expect_end is not None and now - watch.first_s >= args.expect_end
-    return late or (args.idle is not None and now - watch.last_s >= args.idle)
+        return quiet and watch.heard_s > -math.inf
+    return quiet or (args.expect_end is not None and now - watch.first_s >= args.expect_end)
 
 
 def _listen(watch: Watch, args: argparse.Namespace) -> None:
@@ -178,7 +180,10 @@ def _watch(args: argparse.Namespace) -> int:
         lines = "\n".join(f"{name:13}{text}" for name, text in _lines(found).items())
         print(json.dumps(found) if args.json else lines)
     if not watch.receiver.stats.accepted:
-        print(f"mu-link: no frame came on {args.uri}; check baud and profile", file=sys.stderr)
+        others = watch.rejected()["model"]
+        reason = f"{others} frames came, all of another bundle than {args.arm or 0:08x}; mu-run " \
+            "and mu-export print the arm id" if others else "no frame came; check baud and profile"
+        print(f"mu-link: {args.uri}: {reason}", file=sys.stderr)
         return 1
     if args.expect_end is not None and time.monotonic() - watch.last_s < args.idle:
         print(f"mu-link: frames still come after {args.expect_end} s", file=sys.stderr)

@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
                              "commas between them") from None
     if any(len(t) and t[-1] >= len(recording.emg) for t in trains.times):
         raise InputError(f"{args.labels}: has discharges after the end of {args.recording}")
+    hold_out = parse_spans(args.hold_out, recording.fs_hz, len(recording.emg))
     started = time.monotonic()
     with progress("train") as report, unmade(out if made_here else None):
         report(0.0, f"{recording.summary()}; {len(trains)} units; loading TensorFlow")
@@ -85,7 +86,6 @@ def run(args: argparse.Namespace) -> int:
             from spikewire import model as folder
             from spikewire import train
 
-        hold_out = parse_spans(args.hold_out, recording.fs_hz, len(recording.emg))
         spans = dataset.spans_without(len(recording.emg), hold_out, train.guard_samples(recipe))
         if hold_out:
             trains = re_estimate(recording, trains, spans)

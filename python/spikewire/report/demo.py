@@ -89,8 +89,9 @@ def write(out: Path, facts: Facts, table_rows: list[tuple[str, str]]) -> Path:
     sections = [
         ("Result", page.table(("what", "figure"), table_rows)),
         ("Raster", plots.raster(decoded, reference, tuple(block)) + page.note(
-            "Blue: decoded live. Orange: decomposition of the whole recording, which the decoder "
-            "never saw.")),
+            "Blue: decoded live. Orange: our own decomposition of the whole recording. The decoder "
+            "learned from labels that were estimated again without this block; which units there "
+            "are was found with it, so F1 is agreement with that decomposition, not accuracy.")),
         ("Neural drive", plots.line(times, drive, "time (s)", "pulse/s") + page.note(
             f"Spikes of all units per second, smoothed causally; it lags by "
             f"{facts['live']['run']['drive_delay_ms']:.0f} ms.")),
