@@ -25,6 +25,7 @@ from spikewire.signals import PLAUSIBLE_FS_HZ, STEP, WINDOW, Floats, InputError,
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+KERNELS, SCALE = "front/kernels.npy", "front/scale.npy"
 LARGEST_FILE_BYTES = 256 << 20
 GOLDEN_STEPS = 200
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: same inputs, same bytes
@@ -114,7 +115,7 @@ class Bundle:
         """Kernels float32 (delays * channels, inputs) and scale float32 (inputs,), or None."""
         if not self.manifest.history_samples:
             return None
-        return self.array("front/kernels.npy"), self.array("front/scale.npy")
+        return self.array(KERNELS), self.array(SCALE)
 
 
 def arm_id(bundles: list[Bundle]) -> int:
@@ -172,9 +173,9 @@ def _manifest(path: Path, text: bytes) -> Manifest:
     try:
         content = json.loads(text)
         schema = content["schema"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{path}: {MANIFEST} is not readable; export the bundle again") from None
-    if schema != SCHEMA:
+    if type(schema) is not int or schema != SCHEMA:
         raise InputError(
             f"{path}: bundle schema is {schema!r}, this version reads {SCHEMA}; export it again "
             "with this version, or install the version that wrote it"
@@ -206,6 +207,10 @@ def _each(row: tuple[str, Callable[[Any], bool]]) -> tuple[str, Callable[[Any], 
 
 # manifest key -> what is allowed, in words and as a test
 LIMITS = {
+    "name": ("text", lambda v: isinstance(v, str)),
+    "training": ("a table", lambda v: isinstance(v, dict)),
+    "window": _whole(WINDOW, WINDOW),
+    "step": _whole(STEP, STEP),
     "decoder": ("network or linear", lambda v: v in ("network", "linear")),
     "montage": ("mono", lambda v: v == "mono"),
     "unit": ("uV", lambda v: v == "uV"),
@@ -226,6 +231,18 @@ LIMITS = {
 }
 
 
+def _arrays(m: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Type and shape of every array that goes with a manifest."""
+    wanted: dict[str, tuple[str, tuple[int, ...]]] = {}
+    if m.history_samples:
+        rows = (m.history_samples + 1) * len(m.channel_map)
+        wanted = {KERNELS: ("float32", (rows, m.inputs)), SCALE: ("float32", (m.inputs,))}
+    samples = m.history_samples + WINDOW + STEP * (GOLDEN_STEPS - 1)
+    wanted["golden/emg.npy"] = ("int16", (samples, m.channels))
+    presence = {f"golden/presence.{p}.npy": ("float32", (GOLDEN_STEPS, m.n_mu)) for p in m.networks}
+    return wanted | presence
+
+
 def _check(path: Path, bundle: Bundle) -> None:
     """Values must be possible, and fit each other, before anything runs on them."""
     m = bundle.manifest
@@ -238,21 +255,23 @@ def _check(path: Path, bundle: Bundle) -> None:
     if not m.networks or not needed <= set(bundle.files) or set(m.networks) != set(m.tolerance):
         raise InputError(f"{path}: its networks {sorted(m.networks)} lack a graph, a tolerance or "
                          "golden windows; export it again")
-    delays = m.history_samples + 1
-    front = bundle.front()
-    shapes = {
-        "thresholds": (len(m.thresholds), m.n_mu),
-        "label_lag": (len(m.label_lag), m.n_mu),
-        "window": (m.window, WINDOW),
-        "step": (m.step, STEP),
-        "front rows": (len(front[0]) if front else 0, delays * len(m.channel_map) if front else 0),
-        "inputs": (front[0].shape[1] if front else len(m.channel_map), m.inputs),
+    lengths = {
+        "number of thresholds": (len(m.thresholds), m.n_mu),
+        "number of label_lag": (len(m.label_lag), m.n_mu),
+        "inputs": (m.inputs, m.inputs if m.history_samples else len(m.channel_map)),
     }
-    for what, (came, allowed) in shapes.items():
+    for what, (came, allowed) in lengths.items():
         if came != allowed:
             raise InputError(f"{path}: {what} is {came}, must be {allowed}; export it again")
     if not all(0 <= c < m.channels for c in m.channel_map):
         raise InputError(f"{path}: channel_map points outside the {m.channels} channels")
+    for name, (kind, shape) in _arrays(m).items():
+        array = bundle.array(name)
+        if array.dtype != kind or array.shape != shape:
+            raise InputError(f"{path}: {name} is {array.dtype} {array.shape}, must be {kind} "
+                             f"{shape}; export it again")
+        if not np.isfinite(array).all() or (name == SCALE and not (array > 0).all()):
+            raise InputError(f"{path}: {name} holds numbers that cannot be; export it again")
 
 
 def read_bundle(path: str | Path) -> Bundle:
@@ -273,7 +292,7 @@ def read_bundle(path: str | Path) -> Bundle:
     if MANIFEST not in files:
         raise InputError(f"{path}: has no {MANIFEST}; not a bundle")
     manifest = _manifest(path, files.pop(MANIFEST))
-    if set(files) != set(manifest.hashes):
+    if not isinstance(manifest.hashes, dict) or set(files) != set(manifest.hashes):
         raise InputError(f"{path}: its files are not those of its manifest; copy it again")
     for name, data in files.items():
         if hashlib.sha256(data).hexdigest() != manifest.hashes[name]:
@@ -281,7 +300,7 @@ def read_bundle(path: str | Path) -> Bundle:
     bundle = Bundle(str(path), hashlib.sha256(content).hexdigest(), manifest, files)
     try:
         _check(path, bundle)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, EOFError, MemoryError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: manifest and files do not fit ({error})") from None

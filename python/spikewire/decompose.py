@@ -71,7 +71,8 @@ def whiten(x: Floats, delays: int) -> Floats:
     Eigenvalues below the mean of the lower half are noise and dropped.
     """
     values, vectors = np.linalg.eigh(filters.extended_covariance([x], delays))
-    keep = values > values[: len(values) // 2].mean()
+    # Dead or doubled channels leave eigenvalues that are rounding only, of either sign.
+    keep = values > max(values[: len(values) // 2].mean(), -values[0])
     transform = (vectors[:, keep] / np.sqrt(values[keep])).astype(np.float32)
     return filters.apply(x, transform)
 
@@ -183,6 +184,8 @@ def without_duplicates(sources: list[Source], limit: float) -> list[Source]:
 def pick_starts(activity: Floats, count: int, fs_hz: float, rng: np.random.Generator) -> Times:
     """Random choice among the upper half of the peaks of the activity index."""
     peaks = signal.find_peaks(activity, distance=int(0.01 * fs_hz))[0]
+    if not len(peaks):
+        return peaks
     strong = peaks[activity[peaks] >= np.median(activity[peaks])]
     return np.sort(rng.choice(strong, min(count, len(strong)), replace=False))
 
@@ -199,6 +202,8 @@ def search(
         progress(number / settings.rounds, f"round {number + 1} of {settings.rounds}: "
                  f"{settings.starts} starts, {len(found)} motor units so far")
         starts = pick_starts(activity, settings.starts, fs_hz, rng)
+        if not len(starts):
+            break
         refined = [refine(z, s, fs_hz) for s in fixed_points(z, starts, settings.iterations).T]
         good = [
             s for s in refined

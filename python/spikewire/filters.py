@@ -36,7 +36,7 @@ def extended_covariance(pieces: Sequence[Floats], delays: int) -> Doubles:
     lagged = np.zeros((delays, channels, channels))
     for x in pieces:
         for d in range(delays):
-            lagged[d] += x[d:].T @ x[: len(x) - d] / total
+            lagged[d] += x[d:].T @ x[: max(len(x) - d, 0)] / total
     out = np.empty((delays, channels, delays, channels))
     for i in range(delays):
         for j in range(delays):

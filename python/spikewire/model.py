@@ -82,6 +82,11 @@ def load(folder: Path) -> Model:
                         ("kernels", "scale", "thresholds", "loading", "f1"), ())
         front = Front(a["kernels"], a["scale"], a["thresholds"], float(a["loading"]),
                       float(a["f1"]))
+        if a["kernels"].shape != (recipe.delays * facts["channels"], facts["n_mu"]):
+            raise ValueError(f"front.npz has kernels of shape {a['kernels'].shape}")
+        missing = {"decoder", "fs_hz", "input_scale"} - facts.keys()
+        if missing:
+            raise ValueError(f"model.json lacks {', '.join(sorted(missing))}")
         net = build(recipe, front, facts["channels"], WINDOW)
         net.load_weights(folder / "network.weights.h5")
     except (OSError, ValueError, KeyError, TypeError) as error:

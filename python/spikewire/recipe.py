@@ -55,24 +55,30 @@ class Recipe:
     threshold: float = 0.5
 
 
+def are_widths(value: tuple[object, ...], count: int) -> bool:
+    """Whether these are `count` layer widths."""
+    return len(value) == count and all(type(n) is int and 1 <= n <= 1024 for n in value)
+
+
 # key -> what is allowed, in words and as a test
 LIMITS = {
     "kind": (f"one of {', '.join(KINDS)}", lambda v: v in KINDS),
     "optimizer": (f"one of {', '.join(OPTIMIZERS)}", lambda v: v in OPTIMIZERS),
-    "trunk": ("two widths of 1..1024", lambda v: len(v) == 2 and all(1 <= n <= 1024 for n in v)),
-    "heads": ("three widths of 1..1024", lambda v: len(v) == 3 and all(1 <= n <= 1024 for n in v)),
+    "trunk": ("two widths of 1..1024", lambda v: are_widths(v, 2)),
+    "heads": ("three widths of 1..1024", lambda v: are_widths(v, 3)),
     "dropout": ("0 to 0.9", lambda v: 0 <= v <= 0.9),
-    "delays": ("1 to 64 samples", lambda v: 1 <= v <= 64),
+    # A bundle tells by its history of delays - 1 samples that it has a front.
+    "delays": ("2 to 64 samples", lambda v: 2 <= v <= 64),
     "loadings": ("positive shares below 1", lambda v: v and all(0 < x < 1 for x in v)),
     "look_ahead": ("10 to 110 samples", lambda v: 10 <= v <= 110),
     "learning_rate": ("1e-6 to 1", lambda v: 1e-6 <= v <= 1),
-    "clip_norm": ("0 (off) or more", lambda v: v >= 0),
+    "clip_norm": ("0 (off) to 1000", lambda v: 0 <= v <= 1000),
     "steps": ("1 to 1000000", lambda v: 1 <= v <= 1_000_000),
     "check_every": ("1 or more", lambda v: v >= 1),
     "windows": ("a multiple of 16, at most 1024", lambda v: v > 0 and v % 16 == 0 and v <= 1024),
     "gain_jitter": ("0 to 0.9", lambda v: 0 <= v <= 0.9),
     "noise": ("0 to 1", lambda v: 0 <= v <= 1),
-    "position_weight": ("0 or more", lambda v: v >= 0),
+    "position_weight": ("0 to 1000", lambda v: 0 <= v <= 1000),
     "validation_share": ("0.05 to 0.5", lambda v: 0.05 <= v <= 0.5),
     "threshold": ("0.01 to 0.99", lambda v: 0.01 <= v <= 0.99),
 }

@@ -18,6 +18,7 @@ UNITS_UV = {"uV": 1.0, "mV": 1e3, "V": 1e6}
 PLAUSIBLE_FS_HZ = (1024.0, 20480.0)
 FLAT_SHARE = 0.05  # of the median channel's amplitude
 PLAUSIBLE_RMS_UV = (1.0, 2000.0)
+LONGEST_SAMPLES = 1 << 31  # 12 days at 2048 Hz: indices beyond it are damage, not data
 
 Floats = NDArray[np.float32]
 Times = NDArray[np.int64]
@@ -183,14 +184,16 @@ def parse_spans(text: str, fs_hz: float, samples: int | None = None) -> list[Spa
         Not START:STOP, or outside a recording of `samples`.
     """
     spans = []
+    samples = LONGEST_SAMPLES if samples is None else samples
     for part in filter(None, text.split(",")):
         try:
             start, stop = (round(float(s) * fs_hz) for s in part.split(":"))
         except (ValueError, OverflowError):
             raise InputError(f"span {part!r} is not START:STOP in seconds, e.g. 18:24") from None
-        if not 0 <= start < stop or (samples is not None and stop > samples):
-            allowed = "" if samples is None else f" inside 0:{samples / fs_hz:g} s"
-            raise InputError(f"span {part} s: START must come before STOP{allowed}")
+        if not 0 <= start < stop <= samples:
+            raise InputError(
+                f"span {part} s: START must come before STOP inside 0:{samples / fs_hz:g} s"
+            )
         spans.append((start, stop))
     return spans
 

@@ -161,8 +161,8 @@ class Trainer:
     """One recording, one set of labels, one recipe."""
 
     def __init__(
-        self, recording: Recording, trains: SpikeTrains, recipe: Recipe, seed: int,
-        progress: Progress,
+        self, recording: Recording, trains: SpikeTrains, recipe: Recipe, spans: Sequence[Span],
+        seed: int, progress: Progress,
     ) -> None:
         if trains.fs_hz != recording.fs_hz:
             raise InputError(
@@ -177,7 +177,7 @@ class Trainer:
         self.seed, self.progress = seed, progress
         self.labels = Labels(recipe.look_ahead)
         self.input_scale = 1.0 if recipe.kind == "recommended" else \
-            1 / float(np.abs(recording.emg).max())
+            1 / max(float(np.abs(recording.emg[a:b]).max()) for a, b in spans)
 
     def prepare(
         self, spans: Sequence[Span], loadings: Sequence[float]
@@ -262,7 +262,8 @@ def fit(
         Labels and recording that do not fit, too little data, or a diverging training.
     """
     report = progress or (lambda share, words: None)
-    trainer = Trainer(recording, trains, recipe, seed, report)
+    trainer = Trainer(recording, trains, recipe, spans, seed, report)
+    golden = golden_excerpt(recording, spans, recipe)
     report(0.0, "linear filters")
     net, front, facts = trainer.choose(spans, folder / "logs")
     if recipe.refit:
@@ -281,7 +282,7 @@ def fit(
         "versions": {"spikewire": spikewire.__version__, "tensorflow": tf.__version__,
                      "keras": keras.__version__, "numpy": np.__version__},
     }
-    return Model(recipe, net, front, facts, golden_excerpt(recording, spans, recipe))
+    return Model(recipe, net, front, facts, golden)
 
 
 def golden_excerpt(recording: Recording, spans: Sequence[Span], recipe: Recipe) -> Recording:

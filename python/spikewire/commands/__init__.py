@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 BAD_INPUT, INTERRUPTED = 2, 130
+# What a board does not have; tomllib comes with Python 3.11.
+TRAINING = {"tensorflow", "keras", "scipy", "tf2onnx", "onnx", "h5py", "tensorboard", "tomllib"}
 
 
 def guarded(name: str, work: Callable[[], int]) -> int:
@@ -22,12 +24,18 @@ def guarded(name: str, work: Callable[[], int]) -> int:
         Returns the exit code.
     """
     from spikewire.link.transport import LinkError
+    from spikewire.runtime.engine import EngineError
     from spikewire.signals import InputError
 
     try:
         return work()
-    except (InputError, LinkError) as error:
+    except (InputError, LinkError, EngineError) as error:
         print(f"{name}: {error}", file=sys.stderr)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in TRAINING:
+            raise
+        print(f"{name}: needs {error.name}, which is not installed; on Python 3.11 to 3.13 type: "
+              "pip install 'spikewire[train]'", file=sys.stderr)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"{name}: {where}{error.strerror or error}", file=sys.stderr)
@@ -81,6 +89,23 @@ def check_out(path: str, suffix: str, *inputs: str) -> Path:
         raise InputError(f"{out}: the output's name ends in {suffix}")
     if any(out.exists() and Path(i).exists() and out.samefile(i) for i in inputs):
         raise InputError(f"{out}: is the input; choose another name for the output")
+    if out.is_dir():
+        raise InputError(f"{out}: is a folder; choose another name for the output")
+    check_parent(out)
+    return out
+
+
+def check_parent(out: Path) -> None:
+    """Refuse an output in a folder that is not there."""
+    from spikewire.signals import InputError
+
     if not out.parent.is_dir():
         raise InputError(f"{out.parent}: no such folder; make it first")
-    return out
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what no random generator takes."""
+    from spikewire.signals import InputError
+
+    if not 0 <= seed < 1 << 32:
+        raise InputError(f"--seed is {seed}, allowed is 0 to {(1 << 32) - 1}")

@@ -6,7 +6,7 @@ import argparse
 import json
 import time
 
-from spikewire.commands import check_out, guarded, progress
+from spikewire.commands import check_out, check_seed, guarded, progress
 from spikewire.signals import InputError
 
 
@@ -33,8 +33,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
-    args = parser().parse_args(argv)
-    return guarded("mu-decompose", lambda: run(args))
+    return guarded("mu-decompose", lambda: run(parser().parse_args(argv)))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if not 1 <= args.rounds <= 100 or not 0 <= args.min_sil < 1:
         raise InputError(f"--rounds is {args.rounds} (allowed 1 to 100), --min-sil is "
                          f"{args.min_sil:g} (allowed 0 to 1)")
+    check_seed(args.seed)
     out = check_out(args.out, ".npz", args.recording)
     recording = read_recording(args.recording, args.any_rms)
     started = time.monotonic()

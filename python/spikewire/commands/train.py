@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spikewire.commands import guarded, progress, quiet
+from spikewire.commands import check_parent, check_seed, guarded, progress, quiet
 
 PARTS = {"logs", "model.json", "front.npz", "golden.npz", "network.weights.h5"}
 
@@ -66,14 +66,16 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     if out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - PARTS):
         raise InputError(f"{out}: exists and is no model folder; choose another name")
+    check_parent(out)
+    check_seed(args.seed)
     made_here = not out.exists()
     recording = read_recording(args.recording, args.any_rms)
     trains = read_trains(args.labels)
     if args.units:
         try:
-            units = [int(k) for k in args.units.split(",")]
+            units = [range(len(trains)).index(int(k)) for k in args.units.split(",")]
             trains = SpikeTrains([trains.times[k] for k in units], trains.fs_hz)
-        except (ValueError, IndexError):
+        except ValueError:
             raise InputError(f"--units {args.units}: allowed are 0 to {len(trains) - 1}, with "
                              "commas between them") from None
     if any(len(t) and t[-1] >= len(recording.emg) for t in trains.times):

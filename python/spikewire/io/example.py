@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zlib
 from pathlib import Path
 
 from spikewire.durable import write_durably
@@ -63,11 +64,13 @@ def fetch(cache: Path, timeout_s: float = 180) -> Path:
 
 def read_member(archive: Path) -> bytes:
     """Read the one file in memory; nothing of the archive is unpacked."""
-    with tarfile.open(archive) as tar:
-        try:
+    try:
+        with tarfile.open(archive) as tar:
             file = tar.extractfile(MEMBER)
-        except KeyError:
-            file = None
-        if file is None:
-            raise InputError(f"{archive.name} holds no {MEMBER}")
-        return file.read()
+            if file:
+                return file.read()
+    except KeyError:
+        pass
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{archive.name} is damaged ({error}); try again") from None
+    raise InputError(f"{archive.name} holds no {MEMBER}")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from spikewire.durable import write_durably
-from spikewire.signals import UNITS_UV, InputError, Recording, SpikeTrains
+from spikewire.signals import LONGEST_SAMPLES, UNITS_UV, InputError, Recording, SpikeTrains
 
 LARGEST_ARRAY_BYTES = 4 << 30
 DAMAGED = (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile,
@@ -22,6 +22,8 @@ DAMAGED = (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFi
 def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray[Any, np.dtype[Any]]:
     """One member, refused before memory is taken if its header promises more than it holds."""
     info = archive.getinfo(f"{name}.npy")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"array {name!r} is compressed in a way that numpy does not write")
     with archive.open(info) as file:
         version = npy.read_magic(file)
         header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
@@ -72,6 +74,14 @@ def _numbers(path: Path, name: str, value: Any, ndim: int) -> Any:
     return value
 
 
+def _integers(path: Path, name: str, value: Any, ndim: int) -> Any:
+    """Places and sample indices; also refuses NaN and what no recording is long enough for."""
+    value = _numbers(path, name, value, ndim)
+    if not (np.abs(value.astype(np.float64)) < LONGEST_SAMPLES).all():
+        raise InputError(f"{path}: {name} holds NaN or numbers of {LONGEST_SAMPLES} and more")
+    return value.astype(np.int64)
+
+
 def _scalar(path: Path, name: str, value: Any) -> float:
     """One finite number, stored as a scalar or an array of one."""
     if value.dtype.kind not in "iuf" or value.size != 1 or not np.isfinite(value).all():
@@ -96,7 +106,7 @@ def read_recording(path: Path) -> Recording:
             f'{path}: {came}, allowed are {", ".join(UNITS_UV)}; save it with unit="uV"'
         )
     emg = _numbers(path, "emg", a["emg"], 2)
-    channels = {n: _numbers(path, n, a[n], 1).astype(np.int64) if n in a else None
+    channels = {n: _integers(path, n, a[n], 1) if n in a else None
                 for n in ("grid_row", "grid_col")}
     for name, places in channels.items():
         if places is not None and len(places) != emg.shape[1]:
@@ -104,10 +114,13 @@ def read_recording(path: Path) -> Recording:
     force = _numbers(path, "force", a["force"], 1).astype(np.float32) if "force" in a else None
     if force is not None and len(force) != len(emg):
         raise InputError(f"{path}: force has {len(force)} samples, emg {len(emg)}")
-    segments = _numbers(path, "segments", a["segments"], 2).astype(np.int64) \
-        if "segments" in a else None
+    segments = _integers(path, "segments", a["segments"], 2) if "segments" in a else None
+    if segments is not None and segments.shape[1] != 2:
+        raise InputError(f"{path}: segments has shape {segments.shape}, allowed is (n, 2)")
+    with np.errstate(over="ignore"):  # Recording.check names the infinities
+        scaled = np.ascontiguousarray(emg * np.float32(UNITS_UV[unit]), np.float32)
     return Recording(
-        np.ascontiguousarray(emg * np.float32(UNITS_UV[unit]), np.float32),
+        scaled,
         _scalar(path, "fs_hz", a["fs_hz"]),
         str(a.get("name", path.stem)),
         **channels,
@@ -141,23 +154,26 @@ def read_trains(path: Path) -> SpikeTrains:
     sample, unit = (_numbers(path, n, a[n], 1) for n in ("sample", "unit"))
     n_units = _scalar(path, "n_units", a["n_units"])
     fits = len(sample) == len(unit) and sample.dtype.kind in "iu" and unit.dtype.kind in "iu"
-    if not fits or not 0 < n_units <= 1024 or (
+    if not fits or n_units not in range(1, 1025) or (
         len(unit) and not 0 <= unit.min() <= unit.max() < n_units
     ):
         raise InputError(
             f"{path}: {len(sample)} samples, {len(unit)} unit numbers and n_units {n_units:g} do "
             "not fit: both are integers of the same length, units 0..n_units-1"
         )
-    if len(sample) and (np.diff(sample.astype(np.int64)) < 0).any():
+    sample = _integers(path, "sample", sample, 1)
+    if (np.diff(sample) < 0).any():
         raise InputError(f"{path}: sample is not sorted")
+    fs_hz = _scalar(path, "fs_hz", a["fs_hz"])
+    if fs_hz <= 0:
+        raise InputError(f"{path}: fs_hz is {fs_hz:g}, allowed is the rate that sample counts in")
     for name in per_unit:
         if name in a and (a[name].dtype.kind not in "iuf" or a[name].shape != (int(n_units),)):
             raise InputError(f"{path}: {name} has shape {a[name].shape}, one number per unit is "
                              "allowed")
-    sample = sample.astype(np.int64)
     return SpikeTrains(
         [sample[unit == k] for k in range(int(n_units))],
-        _scalar(path, "fs_hz", a["fs_hz"]),
+        fs_hz,
         **{n: a.get(n) for n in per_unit},
         method=str(a.get("method", "")),
     )

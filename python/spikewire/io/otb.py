@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from spikewire.signals import UNITS_UV, Floats, InputError, Recording, SpikeTrains
+from spikewire.signals import UNITS_UV, Floats, InputError, Recording, SpikeTrains, Times
 
 # Electrode grids of OT Bioelettronica: rows, columns, distance. The first corner carries no
 # electrode and the columns run in a serpentine.
 GRIDS = {"GR08MM1305": (13, 5, 8.0), "GR04MM1305": (13, 5, 4.0), "GR10MM0808": (8, 8, 10.0)}
 UNIT = re.compile(r"\[\s*([^\]]*)\]\s*$")
+NUMBER = re.compile(r"\((\d+)\)\s*\[[^\]]*\]\s*$")  # of the electrode, or of the motor unit
 SPIKES, SOURCES, AUXILIARY = "Decomposition of", "Source for decomposition of", "acquired data"
 
 
@@ -35,6 +36,8 @@ def _load(path: Path) -> tuple[Floats, list[str], float]:
         raise InputError(
             f"{path}: Data has shape {data.shape} for {len(words)} descriptions: one column each"
         )
+    if not 0 < rate < float("inf"):
+        raise InputError(f"{path}: SamplingFrequency is {rate:g}, allowed is a rate in Hz")
     return data, words, rate
 
 
@@ -61,6 +64,34 @@ def grid_places(rows: int, columns: int, channels: int) -> tuple[Any, Any]:
     return np.array(row[absent:]), np.array(col[absent:])
 
 
+def by_electrode(words: list[str], columns: list[int]) -> list[int]:
+    """Columns in the order of their grids, as they first appear, and of the electrodes in them."""
+    grids: dict[str, int] = {}
+
+    def place(column: int) -> tuple[int, int]:
+        number = NUMBER.search(words[column])
+        name = words[column][: number.start()] if number else words[column]
+        return grids.setdefault(name, len(grids)), int(number[1]) if number else 0
+
+    return sorted(columns, key=place)
+
+
+def paired(words: list[str]) -> list[tuple[int, int]] | None:
+    """Column of each spike train and of its source, which name the same unit; None if they do not.
+
+    Units of several runs may share a name; their trains and sources then stand in the same order.
+    """
+    sources: dict[str, list[int]] = {}
+    for column, word in enumerate(words):
+        if kind(word) == "source":
+            sources.setdefault(word.split(SOURCES, 1)[1], []).append(column)
+    spikes = [column for column, word in enumerate(words) if kind(word) == "spikes"]
+    names = [words[column].split(SPIKES, 1)[1] for column in spikes]
+    if sorted(names) != sorted(n for n, columns in sources.items() for _ in columns):
+        return None
+    return [(column, sources[name].pop(0)) for column, name in zip(spikes, names, strict=True)]
+
+
 def read_recording(path: Path) -> Recording:
     """Read EMG (microvolts), grid and force; decompositions in the file are left alone.
 
@@ -71,7 +102,7 @@ def read_recording(path: Path) -> Recording:
     """
     data, words, rate = _load(path)
     kinds = np.array([kind(w) for w in words])
-    emg = np.flatnonzero(kinds == "emg")
+    emg = by_electrode(words, np.flatnonzero(kinds == "emg").tolist())
     units = sorted({UNIT.search(words[k])[1] for k in emg})  # type: ignore[index]
     if len(units) != 1:
         raise InputError(
@@ -104,17 +135,23 @@ def read_trains(path: Path) -> SpikeTrains:
         Damaged file, or no decomposition in it.
     """
     data, words, rate = _load(path)
-    columns = {k: [data[:, c] for c, w in enumerate(words) if kind(w) == k]
-               for k in ("spikes", "source")}
-    if not columns["spikes"] or len(columns["spikes"]) != len(columns["source"]):
+    pairs = paired(words)
+    if not pairs:
+        kinds = [kind(w) for w in words]
         raise InputError(
-            f"{path}: holds {len(columns['spikes'])} spike trains and {len(columns['source'])} "
-            "sources; a decomposition needs as many of both, at least one"
+            f"{path}: holds {kinds.count('spikes')} spike trains and {kinds.count('source')} "
+            "sources; a decomposition needs one source of the same name for each, at least one"
         )
-    times = []
-    for spikes, source in zip(columns["spikes"], columns["source"], strict=True):
-        marked = np.flatnonzero(spikes > 0)
-        lags = np.arange(-20, 21)
-        reach = (marked[:, None] + lags).clip(0, len(source) - 1)
-        times.append((marked + lags[source[reach].mean(axis=0).argmax()]).astype(np.int64))
+    times = [on_peaks(data[:, spikes], data[:, source]) for spikes, source in pairs]
     return SpikeTrains(times, rate, method="OTBiolab+")
+
+
+def on_peaks(spikes: Floats, source: Floats) -> Times:
+    """Marked samples, moved by the one lag at which the source is highest."""
+    marked = np.flatnonzero(spikes > 0)
+    if not len(marked):
+        return marked
+    lags = np.arange(-20, 21)
+    last = len(source) - 1
+    lag = lags[source[(marked[:, None] + lags).clip(0, last)].mean(axis=0).argmax()]
+    return (marked + lag).clip(0, last)

@@ -18,6 +18,10 @@ ENGINES = {
 }
 
 
+class EngineError(RuntimeError):
+    """The engine failed in mid-run: the loop sends SAFE and ends; start it again."""
+
+
 class Engine(Protocol):
     """A decoder in motion: front and network behind four calls.
 

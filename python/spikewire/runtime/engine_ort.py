@@ -7,6 +7,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from spikewire.bundle import Bundle
+from spikewire.runtime.engine import EngineError
 from spikewire.runtime.front import Front
 from spikewire.signals import STEP, WINDOW, Floats, InputError
 
@@ -69,7 +70,11 @@ class OrtEngine:
     def decode(self) -> tuple[Floats, NDArray[np.int64]]:
         """Run the network on the newest window."""
         np.copyto(self._input[0], self._front.window)
-        self._session.run_with_iobinding(self._binding)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # its exception classes are private
+            reason = " ".join(str(error).split())
+            raise EngineError(f"{self.name} failed ({reason}); start the run again") from None
         position = self._position[0].argmax(axis=1) if self._places else self._middle
         return self._presence[0].copy(), position
 
