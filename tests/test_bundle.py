@@ -8,14 +8,16 @@ import json
 import random
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import make_bundle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spikewire.bundle import arm_id, read_bundle
+from spikewire.bundle import arm_id, read_bundle, save_array, write_bundle
 from spikewire.signals import InputError
 
 
@@ -90,13 +92,23 @@ def test_random_bytes_are_an_input_error(tmp_path: Path, content: bytes) -> None
 @pytest.mark.parametrize(("changes", "words"), [
     ({"schema": 2}, "bundle schema is 2, this version reads 1"),
     ({"schema": "1"}, "schema"),
+    ({"schema": True}, "schema is True"),
+    ({"name": 3}, "name is 3"),
+    ({"training": 3}, "training is 3"),
+    ({"n_mu": 10**12}, "n_mu"),
+    ({"networks": ["fp32"]}, "networks is"),
+    ({"networks": {"fp32": 3}}, "networks is"),
+    ({"hashes": None}, "manifest"),
+    ({"hashes": ["network.fp32.onnx"]}, "manifest"),
     ({"n_mu": 5}, "thresholds is 4, must be 5"),
     ({"n_mu": -1}, "n_mu"),
     ({"n_mu": "4"}, "n_mu"),
-    ({"inputs": 7}, "inputs"),
-    ({"history_samples": 3}, "front rows"),
+    ({"inputs": 7}, r"kernels.npy is float32 \(128, 4\), must be float32 \(128, 7\)"),
+    ({"history_samples": 3}, "kernels.npy"),
     ({"history_samples": -1}, "history_samples"),
-    ({"window": 100}, "window is 100, must be 120"),
+    ({"window": 100}, "window is 100, allowed is 120"),
+    ({"window": 120.0}, "window is 120.0"),
+    ({"step": True}, "step is True"),
     ({"channel_map": [*range(15), 99]}, "channel_map"),
     ({"channel_map": [*range(15), -1]}, "channel_map"),
     ({"thresholds": [0.5, 0.5, 0.5, float("nan")]}, "thresholds"),
@@ -149,3 +161,57 @@ def test_a_compressed_member_is_refused(tmp_path: Path) -> None:
 def test_a_missing_bundle_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such bundle"):
         read_bundle(tmp_path / "no.mub")
+
+
+def header(shape: tuple[int, ...]) -> bytes:
+    """An array file that promises a shape and holds nothing."""
+    out = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        out, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return out.getvalue()
+
+
+ONES = np.ones((128, 4), np.float32)
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("front/kernels.npy", save_array(ONES[:, 0])),
+    ("front/kernels.npy", save_array(ONES[:, :, None])),
+    ("front/kernels.npy", save_array(ONES * np.float32("nan"))),
+    ("front/kernels.npy", save_array(ONES.astype(complex))),
+    ("front/kernels.npy", save_array(ONES.astype(str))),
+    ("front/kernels.npy", b""),
+    ("front/kernels.npy", b"PK"),
+    ("front/kernels.npy", header((1 << 40, 4))),
+    ("front/scale.npy", save_array(np.zeros(4, np.float32))),
+    ("front/scale.npy", save_array(np.ones(5, np.float32))),
+    ("golden/emg.npy", save_array(np.zeros((10, 16), np.int16))),
+    ("golden/emg.npy", save_array(np.zeros((4107, 3), np.int16))),
+    ("golden/presence.fp32.npy", save_array(np.zeros((3, 4), np.float32))),
+    ("golden/presence.fp32.npy", save_array(np.full((200, 4), np.nan, np.float32))),
+])
+def test_arrays_with_right_hashes_that_cannot_be_run_are_refused(
+    bundle_path: Path, tmp_path: Path, name: str, content: bytes
+) -> None:
+    good, bad = read_bundle(bundle_path), tmp_path / "bad.mub"
+    write_bundle(bad, replace(good.manifest, hashes={}), good.files | {name: content})
+    with pytest.raises(InputError, match=r"bad\.mub"):
+        read_bundle(bad)
+
+
+@pytest.mark.parametrize("text", [b"[]", b"3", b"null", b'"schema"', b"\xff", b"[" * 100_000])
+def test_a_manifest_that_is_no_table_is_refused(tmp_path: Path, text: bytes) -> None:
+    bad = tmp_path / "bad.mub"
+    with zipfile.ZipFile(bad, "w") as archive:
+        archive.writestr("manifest.json", text)
+    with pytest.raises(InputError, match="is not readable"):
+        read_bundle(bad)
+
+
+def test_a_name_that_appears_twice_is_refused(bundle_path: Path, tmp_path: Path) -> None:
+    twice = tmp_path / "twice.mub"
+    twice.write_bytes(bundle_path.read_bytes())
+    with zipfile.ZipFile(twice, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("golden/emg.npy", b"x")
+    with pytest.raises(InputError, match="a name appears twice"):
+        read_bundle(twice)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,7 @@ def files(tmp_path: Path, synthetic, recording_path, monkeypatch) -> Path:
     Path("empty.npz").write_bytes(b"")
     Path("bad.toml").write_text("colour = 1")
     Path("taken").mkdir()
+    Path("folder.npz").mkdir()
     Path("taken/thesis.tex").write_text("x")
     holed = emg.copy()
     holed[7, 3] = np.nan
@@ -60,6 +63,13 @@ def files(tmp_path: Path, synthetic, recording_path, monkeypatch) -> Path:
     ("mu-decompose good.npz --out x.txt", "ends in .npz"),
     ("mu-decompose good.npz --out x.npz --rounds 0", "--rounds is 0"),
     ("mu-decompose good.npz --out x.npz --min-sil 2", "--min-sil is 2"),
+    ("mu-decompose good.npz --out x.npz --seed -1", "--seed is -1"),
+    ("mu-decompose good.npz --out good.npz", "is the input"),
+    ("mu-decompose good.npz --out folder.npz", "is a folder"),
+    ("mu-train good.npz --labels trains.npz --out x --seed -1", "--seed is -1"),
+    ("mu-train good.npz --labels trains.npz --out no/x", "no: no such folder"),
+    ("mu-train good.npz --labels trains.npz --units -1 --out x", "allowed are 0 to 3"),
+    ("mu-train good.npz --labels trains.npz --recipe no.toml --out x", "cannot read the recipe"),
     ("mu-train good.npz --labels no.npz --out x", "no.npz: no such file"),
     ("mu-train good.npz --labels slow.npz --out x", "labels count at 2000 Hz"),
     ("mu-train good.npz --labels late.npz --out x", "discharges after the end"),
@@ -73,6 +83,7 @@ def files(tmp_path: Path, synthetic, recording_path, monkeypatch) -> Path:
     ("mu-export taken --out x.mub", "no model folder"),
     ("mu-export taken --out x.zip", "ends in .mub"),
     ("mu-score no.npz trains.npz", "no.npz: no such file"),
+    ("mu-score trains.npz trains.npz --span 0:1e9", "START must come before STOP"),
     ("mu-score slow.npz trains.npz", "counts at 2000 Hz"),
     ("mu-score one.npz trains.npz", "1 predicted and 4 reference units"),
     ("mu-score trains.npz trains.npz --span 9:3", "START must come before STOP"),
@@ -142,3 +153,22 @@ def test_ctrl_c_writes_nothing(files: Path, capsys, monkeypatch) -> None:
     assert MAINS["mu-decompose"](["good.npz", "--out", "x.npz"]) == 130
     assert "interrupted" in capsys.readouterr().err
     assert not Path("x.npz").exists()
+
+
+@pytest.mark.parametrize(("missing", "command"), [
+    ("scipy", "decompose good.npz --out x.npz"),
+    ("keras", "train good.npz --labels trains.npz --out x"),
+    ("tensorflow", "train good.npz --labels trains.npz --out x"),
+    ("tomllib", "train good.npz --labels trains.npz --out x"),
+])
+def test_a_board_without_training_packages_says_so(
+    files: Path, missing: str, command: str
+) -> None:
+    name, *rest = command.split()
+    code = (f"import sys; sys.modules[{missing!r}] = None\n"
+            f"from spikewire.commands.{name} import main; sys.exit(main({rest!r}))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert f"mu-{name}: needs {missing}, which is not installed" in done.stderr
+    assert not Path("x").exists()

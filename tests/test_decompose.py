@@ -90,6 +90,22 @@ def test_whitening_gives_unit_covariance(synthetic) -> None:
     np.testing.assert_allclose(covariance, np.eye(z.shape[1]), atol=0.02)
 
 
+@pytest.mark.parametrize("spoil", ["dead", "doubled"])
+def test_whitening_survives_channels_without_information(synthetic, spoil: str) -> None:
+    """Their eigenvalues are rounding, of either sign, and far more than half of all."""
+    x = synthetic.recording.emg[:8192].copy()
+    x[:, 3:] = 0 if spoil == "dead" else x[:, :1]
+    z = d.whiten(x, 4)
+    assert np.isfinite(z).all()
+    assert z.shape[1] <= 16
+
+
+def test_a_search_without_any_activity_left_starts_nowhere() -> None:
+    rng = np.random.default_rng(0)
+    assert not len(d.pick_starts(np.zeros(1000, np.float32), 8, 2048.0, rng))
+    assert d.search(np.zeros((1000, 5), np.float32), 2048.0, QUICK, lambda *_: None) == []
+
+
 def noise(channels: int, seconds: float) -> Recording:
     emg = np.random.default_rng(0).normal(0, 20, (int(seconds * 2048), channels))
     return Recording(emg.astype(np.float32), 2048.0, "noise")

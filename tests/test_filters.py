@@ -44,6 +44,12 @@ def test_pieces_are_weighted_by_their_length(x: np.ndarray) -> None:
     np.testing.assert_allclose(both, (one + two) / len(x), atol=1e-6)
 
 
+def test_a_piece_shorter_than_the_filter_still_counts(x: np.ndarray) -> None:
+    e = extended(x[:3])
+    np.testing.assert_allclose(filters.extended_covariance([x[:3]], DELAYS)[:3, :3],
+                               e[:, :3].T @ e[:, :3] / 3, atol=1e-5)
+
+
 def test_triggered_mean_leaves_out_what_does_not_fit(x: np.ndarray) -> None:
     times = np.array([0, DELAYS - 2, DELAYS - 1, 100, len(x) - 1, len(x)])
     total, count = filters.triggered_mean(x, times, DELAYS)

@@ -38,6 +38,14 @@ def test_a_wrong_cached_file_is_not_used(tmp_path: Path, monkeypatch: pytest.Mon
         example.fetch(tmp_path)
 
 
+@pytest.mark.parametrize("keep", [0, 20, 60])
+def test_a_damaged_archive_is_named(tmp_path: Path, keep: int) -> None:
+    path = archive(tmp_path / "a.tar.gz", example.MEMBER, bytes(range(256)) * 40)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(InputError, match=r"a.tar.gz is damaged"):
+        example.read_member(path)
+
+
 def test_only_the_one_member_is_read(tmp_path: Path) -> None:
     good = archive(tmp_path / "a.tar.gz", example.MEMBER, b"mat")
     assert example.read_member(good) == b"mat"

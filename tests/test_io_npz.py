@@ -54,6 +54,10 @@ def test_units_become_microvolts(tmp_path: Path, unit: str, factor: float) -> No
     ({"emg": EMG[:, 0], "fs_hz": 2048, "unit": "uV"}, "emg is float32 of 1 dim"),
     ({"emg": EMG, "fs_hz": 2048, "unit": "uV", "grid_row": [1, 2]}, "grid_row has 2 places"),
     ({"emg": EMG, "fs_hz": 2048, "unit": "uV", "force": [1.0]}, "force has 1 samples"),
+    ({"emg": EMG.astype(float) * 1e300, "fs_hz": 2048, "unit": "V"}, "infinity"),
+    ({"emg": EMG, "fs_hz": 2048, "unit": "uV", "grid_row": np.full(8, np.nan)}, "grid_row holds"),
+    ({"emg": EMG, "fs_hz": 2048, "unit": "uV", "segments": np.full((3, 2), np.inf)}, "segments"),
+    ({"emg": EMG, "fs_hz": 2048, "unit": "uV", "segments": np.zeros((3, 3), int)}, "segments"),
     ({"emg": np.array([object()]), "fs_hz": 2048, "unit": "uV"}, "not a readable .npz"),
 ])
 def test_what_does_not_fit_is_named(
@@ -117,7 +121,13 @@ def test_trains_round_trip(tmp_path: Path, units: list[list[int]]) -> None:
     ({"unit": [0, -1]}, "do not fit"),
     ({"n_units": 0}, "do not fit"),
     ({"n_units": 10**9}, "do not fit"),
+    ({"n_units": 2.5}, "do not fit"),
     ({"sample": [0.5, 1.5]}, "do not fit"),
+    ({"sample": [1, 2**62]}, "sample holds"),
+    ({"sample": np.array([1, 2**63 + 5], np.uint64)}, "sample holds"),
+    ({"sample": [-(2**62), 1]}, "sample holds"),
+    ({"fs_hz": 0.0}, "fs_hz is 0"),
+    ({"fs_hz": -2048.0}, "fs_hz is -2048"),
     ({"fs_hz": "fast"}, "fs_hz"),
     ({"sil": [1.0]}, "sil"),
 ])
@@ -150,3 +160,13 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         write_trains(path, SpikeTrains([np.array([2])], 2048.0))
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["t.npz"]
+
+
+def test_a_compression_that_numpy_does_not_write_is_refused(tmp_path: Path) -> None:
+    """Its decoder raises errors of its own on damaged bytes."""
+    path = tmp_path / "r.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        for name in ("emg", "fs_hz", "unit"):
+            archive.writestr(f"{name}.npy", b"x" * 100)
+    with pytest.raises(InputError, match="numpy does not write"):
+        read_recording(path)

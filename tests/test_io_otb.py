@@ -82,6 +82,29 @@ def test_spikes_are_moved_onto_the_peaks_of_their_source(tmp_path: Path) -> None
     assert [t.tolist() for t in trains.times] == [truth["peaks"].tolist()]
 
 
+def test_channels_and_units_are_told_apart_by_their_numbers(tmp_path: Path) -> None:
+    """All columns in any order; the spikes of unit 1 come 8 samples late, those of unit 2 three."""
+    rng = np.random.default_rng(3)
+    emg = rng.normal(0, 100, (4096, 64)).astype(np.float32)
+    peaks = [np.arange(100, 4000, 200), np.arange(150, 4000, 170), np.zeros(0, int)]
+    columns, names = list(emg.T), [f"{WHERE} ({k + 1})[uV]" for k in range(64)]
+    for unit, (at, late) in enumerate(zip(peaks, (8, 3, 0), strict=True), 1):
+        for label, where in (("1 - 4 - Decomposition of", at + late),
+                             ("4 - Source for decomposition of", at)):
+            columns.append(np.zeros(4096, np.float32))
+            columns[-1][where] = 1
+            names.append(f"{label} {WHERE} ({unit})[a.u]")
+    order = rng.permutation(len(names))
+    cell = np.empty((1, 1), object)
+    cell[0, 0] = np.column_stack([columns[k] for k in order])
+    path = tmp_path / "r.mat"
+    savemat(path, {"Data": cell, "Description": cells([names[k] for k in order]),
+                   "SamplingFrequency": np.uint16(2048)})
+    np.testing.assert_array_equal(read_recording(path).emg, emg)
+    found = sorted((t.tolist() for t in read_trains(path).times), key=len)
+    assert found == sorted((p.tolist() for p in peaks), key=len)
+
+
 def test_millivolts_are_scaled(tmp_path: Path) -> None:
     path = tmp_path / "r.mat"
     truth = export(path, unit="mV")

@@ -94,6 +94,12 @@ def test_spans_are_seconds_and_half_open() -> None:
     assert parse_spans("", 2048.0) == []
 
 
+def test_a_span_of_years_is_refused() -> None:
+    """Its bins would not fit into memory."""
+    with pytest.raises(InputError, match="START must come before STOP inside"):
+        parse_spans("0:1e9", 2048.0)
+
+
 @given(st.text(max_size=12))
 def test_any_text_gives_spans_or_an_input_error(text: str) -> None:
     try:

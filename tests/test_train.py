@@ -82,11 +82,16 @@ def test_the_held_out_block_changes_nothing(synthetic, trained, tmp_path) -> Non
 
 
 def test_the_papers_network_trains_the_same_way(synthetic, tmp_path) -> None:
-    model = fitted(synthetic, PAPER, tmp_path)
+    """Its input scale, too, is that of the training spans; the held-out block is louder."""
+    emg = synthetic.recording.emg.copy()
+    emg[HOLD_OUT[0] : HOLD_OUT[1]] *= 10
+    model = fitted(synthetic, PAPER, tmp_path, emg)
     losses = [h["loss"] for h in model.facts["history"]]
     assert losses[-1] < losses[0]
     assert model.facts["validation"]["linear"]["f1"] > 0.9  # the baseline stands beside it
-    assert model.facts["input_scale"] == pytest.approx(1 / np.abs(synthetic.recording.emg).max())
+    guard = train.guard_samples(PAPER)
+    seen = np.r_[emg[: HOLD_OUT[0] - guard], emg[HOLD_OUT[1] + guard :]]
+    assert model.facts["input_scale"] == pytest.approx(1 / np.abs(seen).max())
 
 
 def test_one_cycle_rises_and_ends_at_zero() -> None:
@@ -118,6 +123,12 @@ def test_a_recording_too_short_for_the_golden_windows_is_named(synthetic) -> Non
         train.golden_excerpt(synthetic.recording, [(0, 3000)], TINY)
 
 
+def test_it_is_named_before_the_training(synthetic, tmp_path) -> None:
+    with pytest.raises(InputError, match="the longest training span"):
+        train.fit(synthetic.recording, labels(synthetic), TINY, [(0, 4000)], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_damaged_model_folder_is_named(trained, tmp_path) -> None:
     with pytest.raises(InputError, match="no model folder"):
         folders.load(tmp_path)
@@ -127,3 +138,16 @@ def test_a_damaged_model_folder_is_named(trained, tmp_path) -> None:
         (tmp_path / name).write_bytes(b"{}")
         with pytest.raises(InputError):
             folders.load(tmp_path)
+
+
+@pytest.mark.parametrize("changes", [
+    {"decoder": None}, {"fs_hz": None}, {"channels": 15}, {"n_mu": 5}, {"recipe": None},
+])
+def test_a_model_folder_that_does_not_fit_is_named(trained, tmp_path, changes) -> None:
+    for path in trained[1].glob("*.*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    facts = json.loads((tmp_path / "model.json").read_text()) | changes
+    facts = {k: v for k, v in facts.items() if v is not None}
+    (tmp_path / "model.json").write_text(json.dumps(facts))
+    with pytest.raises(InputError, match="not a readable model folder"):
+        folders.load(tmp_path)

@@ -209,8 +209,10 @@ def _each(row: tuple[str, Callable[[Any], bool]]) -> tuple[str, Callable[[Any], 
 LIMITS = {
     "name": ("text", lambda v: isinstance(v, str)),
     "training": ("a table", lambda v: isinstance(v, dict)),
-    "window": _whole(WINDOW, WINDOW),
-    "step": _whole(STEP, STEP),
+    "window": (f"{WINDOW}", lambda v: type(v) is int and v == WINDOW),
+    "step": (f"{STEP}", lambda v: type(v) is int and v == STEP),
+    "networks": ("a file name per precision", lambda v: isinstance(v, dict)
+                 and all(isinstance(x, str) for x in v.values())),
     "decoder": ("network or linear", lambda v: v in ("network", "linear")),
     "montage": ("mono", lambda v: v == "mono"),
     "unit": ("uV", lambda v: v == "uV"),

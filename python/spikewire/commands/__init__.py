@@ -32,9 +32,10 @@ def guarded(name: str, work: Callable[[], int]) -> int:
     except (InputError, LinkError, EngineError) as error:
         print(f"{name}: {error}", file=sys.stderr)
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in TRAINING:
+        needed = (error.name or "").split(".")[0]
+        if needed not in TRAINING:
             raise
-        print(f"{name}: needs {error.name}, which is not installed; on Python 3.11 to 3.13 type: "
+        print(f"{name}: needs {needed}, which is not installed; on Python 3.11 to 3.13 type: "
               "pip install 'spikewire[train]'", file=sys.stderr)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
