@@ -20,14 +20,25 @@ pytest.importorskip("onnxruntime")
 
 from spikewire.bundle import arm_id, read_bundle
 from spikewire.io import read_trains
-from spikewire.io.runlog import read_log
+from spikewire.io.replay import Replay
+from spikewire.io.runlog import RunLog, read_log
+from spikewire.io.source import Block
 from spikewire.link.codec import decode_frame
 from spikewire.link.framing import Deframer
 from spikewire.link.table import STATES
 from spikewire.link.uart import PtyPort
+from spikewire.runtime.clock import VirtualClock
 
 RUN = [sys.executable, "-m", "spikewire.commands.run"]
 LINK = [sys.executable, "-m", "spikewire.commands.link"]
+
+
+def with_gain(path: Path, lsb_uv: float) -> None:
+    """A log whose samples cannot be EMG."""
+    counts = np.random.default_rng(0).integers(-99, 99, (4096, 16)).astype(np.int16)
+    log = RunLog(path, Replay("x", counts, lsb_uv, 2048.0, 0, VirtualClock()), {})
+    log.block(Block(0, counts, 1.0))
+    log.close()
 
 
 @pytest.fixture
@@ -40,6 +51,7 @@ def files(tmp_path: Path, bundle_path: Path, recording_path: Path, synthetic) ->
     (tmp_path / "good.npz").write_bytes(recording_path.read_bytes())
     (tmp_path / "empty.npz").write_bytes(b"")
     (tmp_path / "there.mcap").write_bytes(b"a log of yesterday")
+    with_gain(tmp_path / "loud.mcap", 1e6)
     emg = synthetic.recording.emg[:8192]
     holed = emg.copy()
     holed[7, 3] = np.nan
@@ -65,6 +77,8 @@ def files(tmp_path: Path, bundle_path: Path, recording_path: Path, synthetic) ->
     ("good.mub --source replay:other.npz", "rate 2000, the bundle was trained on 2048"),
     ("good.mub --source muscle:good.npz", "allowed are replay:"),
     ("good.mub --source good.npz", "allowed are replay:"),
+    ("good.mub --source replay:good.npz --pace max --link loopback:?arm=1", "no real time"),
+    ("good.mub --source replay:loud.mcap", "is the unit right"),
     ("good.mub --source replay:good.npz?speed=2", "option 'speed' is unknown"),
     ("good.mub --source replay:good.npz?span=1:2&span=3:4", "stands there twice"),
     ("good.mub --source replay:good.npz --trains good.npz", "is the input"),
@@ -207,6 +221,31 @@ def test_a_full_disk_ends_the_run_with_one_line_and_a_safe_frame(files: Path) ->
     assert states[-1] == "SAFE"
     assert "READY" in states
     assert len(read_log(files / "run.mcap").counts) > 5000
+
+
+def test_when_the_controller_goes_away_what_was_decoded_is_kept(files: Path) -> None:
+    pair = Pair(files, "--trains", str(files / "t.npz"))
+    pair.link.send_signal(signal.SIGTERM)
+    pair.link.communicate(timeout=20)
+    assert not (files / "exo").is_symlink()  # mu-link took its name away on SIGTERM, too
+    _, err = pair.run.communicate(timeout=20)
+    assert pair.run.returncode == 2
+    assert "went away" in err.strip().splitlines()[-1]
+    log = read_log(files / "run.mcap")
+    assert log.complete
+    fired = sum(len(s["units"] or ()) for s in log.steps)
+    assert sum(len(t) for t in read_trains(files / "t.npz").times) == fired
+
+
+def test_a_log_that_was_cut_off_says_so(files: Path) -> None:
+    run = [*RUN, str(files / "good.mub"), "--pace", "max", "--source"]
+    subprocess.run([*run, f"replay:{files / 'good.npz'}?span=2:6", "--record",
+                    str(files / "run.mcap")], check=True, capture_output=True)
+    content = (files / "run.mcap").read_bytes()
+    (files / "cut.mcap").write_bytes(content[: len(content) // 2])
+    done = subprocess.run([*run, f"replay:{files / 'cut.mcap'}"], capture_output=True, text=True,
+                          check=True)
+    assert "the log was cut off after" in done.stderr
 
 
 def test_the_log_of_a_run_replays_to_the_same_spikes(files: Path) -> None:

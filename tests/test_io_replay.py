@@ -34,8 +34,10 @@ def test_every_sample_comes_once_in_order_and_when_due() -> None:
 def test_a_late_reader_sees_when_the_blocks_were_due() -> None:
     clock = VirtualClock()
     source = Replay("replay:x", COUNTS, 0.5, 1000.0, 0, clock)
-    clock.sleep_until(0.035)
-    assert [b.arrival_s for b in source.read(0.0)] == pytest.approx([0.01, 0.02, 0.03])
+    clock.sleep_until(5.0)  # what passes before the first read is no delay: nothing has been sent
+    assert source.read(0.0) == []
+    clock.sleep_until(5.035)
+    assert [b.arrival_s for b in source.read(0.0)] == pytest.approx([5.01, 5.02, 5.03])
 
 
 def test_read_waits_no_longer_than_asked() -> None:

@@ -272,3 +272,9 @@ def test_steps_are_plain_json(tmp_path: Path, whole) -> None:
     with open(tmp_path / "whole.mcap", "rb") as file:
         steps = [m.data for _, c, m in make_reader(file).iter_messages() if c.topic == "step"]
     assert json.loads(steps[3], parse_constant=pytest.fail)["step"] == 3
+
+
+def test_a_name_that_is_no_text_leaves_no_log(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no valid text"):
+        RunLog(tmp_path / "a.mcap", SOURCE, {"bundle": "\udcff.mub"})
+    assert not (tmp_path / "a.mcap").exists()

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from spikewire.link.codec import Step, encode_short, encode_step
-from spikewire.link.receiver import Ages, Receiver
+from spikewire.link.receiver import ACTIVE, Ages, Receiver
 from spikewire.link.table import STATES
 
 STATE = {name: key for key, name in STATES.items()}
@@ -365,3 +365,47 @@ class Line(RuleBasedStateMachine):
 
 TestLine = Line.TestCase
 TestLine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def sent(number: int, at_s: float, age_ms: float = 2.0) -> tuple[int, bytes]:
+    """An ACTIVE frame that leaves the decoder at `at_s` on the decoder's clock."""
+    micros = round(at_s * 1e6 - age_ms * 1e3) % (1 << 32)
+    step = Step(state=ACTIVE, counter=number % 256, step=number, sample_time_us=micros,
+                age_ms=age_ms, drive=(10.0,) * 4, n_mu=1)
+    return 0x10, encode_step(step)
+
+
+@pytest.mark.parametrize("clock_s", [0.0, 4294.9, 90000.0])  # sample times wrap at 4294.967 s
+def test_frames_that_waited_in_a_buffer_are_too_old(clock_s: float) -> None:
+    """The reader pauses for half a second, then finds 51 frames at once, each saying 2 ms."""
+    receiver, now = Receiver(), 50.0
+    for number in range(100):
+        now = 50.0 + number / 102.4
+        receiver.accept(*sent(number, clock_s + number / 102.4 + 1), now)
+    assert receiver.usable(now)
+    now += 0.5
+    usable = []
+    for number in range(100, 151):
+        receiver.accept(*sent(number, clock_s + number / 102.4 + 1), now)
+        usable.append(receiver.usable(now))
+    assert usable == [150 - k <= 0.078 * 102.4 for k in range(100, 151)]
+    assert receiver.stats.late == usable.count(False)
+
+
+@pytest.mark.parametrize("ppm", [-150, 150])
+def test_clocks_that_drift_apart_make_no_frame_old(ppm: float) -> None:
+    receiver = Receiver()
+    for number in range(60000):
+        now = 5.0 + number / 102.4
+        receiver.accept(*sent(number, 1 + number / 102.4 * (1 + ppm * 1e-6)), now)
+        assert receiver.usable(now) or number < 3
+    assert receiver.stats.late == 0
+
+
+def test_a_decoder_that_was_restarted_on_another_clock_is_believed() -> None:
+    receiver = Receiver()
+    for number in range(10):
+        receiver.accept(*sent(number, 1000 + number / 102.4), 5.0 + number / 102.4)
+    for number in range(10, 20):
+        receiver.accept(*sent(number, 3 + number / 102.4), 6.0 + number / 102.4)
+    assert receiver.usable(6.0 + 19 / 102.4)

@@ -207,3 +207,14 @@ def test_a_pty_touches_nothing_that_is_no_link(tmp_path: Path) -> None:
 def test_open_port_names_what_is_allowed(uri: str) -> None:
     with pytest.raises(LinkError, match="is no port; allowed: serial:PORT, pty:PATH; type for"):
         open_port(uri)
+
+
+@pytest.mark.parametrize(("query", "words"), [
+    ("baud=9600", "a frame of 71 bytes takes 74 ms at 9600 baud, a step 9.8 ms"),
+    ("baud=57600&profile=full&stop=2", "raise baud, or take profile=short"),
+    ("baud=19200&profile=short", "a frame of 23 bytes takes 12 ms"),
+])
+def test_a_line_that_cannot_carry_every_step_is_refused(query: str, words: str) -> None:
+    """10 or 11 bits a byte, 102.4 frames a second."""
+    with pytest.raises(LinkError, match=words):
+        open_link(f"serial:/dev/no-such-port?{query}")

@@ -27,7 +27,7 @@ BIT = {name: 1 << bit for bit, name in FAULTS.items()}
 class Script:
     """A source of zeros that follows a script of (first, samples, due time)."""
 
-    uri, fs_hz, lsb_uv, latency_s, channels = "script:", FS, 0.1, 0.0, 16
+    uri, fs_hz, lsb_uv, latency_s, channels, note = "script:", FS, 0.1, 0.0, 16, ""
 
     def __init__(self, clock: VirtualClock, blocks: list[tuple[int, int, float]],
                  block_samples: int = STEP) -> None:
@@ -54,7 +54,7 @@ class Script:
 class Engine:
     """Takes the time it is told; ready after 7 steps; unit 0 fires in every fifth window."""
 
-    name = "scripted"
+    name, for_control = "scripted", True
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock, self.takes = clock, {}
@@ -296,6 +296,16 @@ def test_blocks_longer_than_a_step_decode_all_and_never_arm(bundle_path) -> None
     bench.run()
     assert bench.engine.decoded == list(range(7, 61))
     assert bench.loop.tally.missed == 0
+    assert "ACTIVE" not in bench.states()
+
+
+def test_an_engine_that_decodes_nothing_never_arms(bundle_path) -> None:
+    bench = Bench(bundle_path)
+    bench.engine.for_control = False
+    bench.loop = Loop(bench.source, read_bundle(bundle_path), bench.engine, [bench.link],
+                      bench.clock)
+    bench.arm_from = 8
+    bench.run()
     assert "ACTIVE" not in bench.states()
 
 

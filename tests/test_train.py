@@ -129,6 +129,15 @@ def test_it_is_named_before_the_training(synthetic, tmp_path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_mixture_of_two_trainings_is_noticed(synthetic, trained, tmp_path) -> None:
+    other = fitted(synthetic, replace(TINY, steps=2, check_every=2), tmp_path / "o")
+    folders.save(tmp_path / "o", other)
+    (tmp_path / "o/network.weights.h5").write_bytes(
+        (trained[1] / "network.weights.h5").read_bytes())
+    with pytest.raises(InputError, match="of another training"):
+        folders.load(tmp_path / "o")
+
+
 def test_a_damaged_model_folder_is_named(trained, tmp_path) -> None:
     with pytest.raises(InputError, match="no model folder"):
         folders.load(tmp_path)

@@ -28,6 +28,7 @@ MANIFEST = "manifest.json"
 KERNELS, SCALE = "front/kernels.npy", "front/scale.npy"
 LARGEST_FILE_BYTES = 256 << 20
 GOLDEN_STEPS = 200
+WIDEST_TOLERANCE = 0.05  # of a presence
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: same inputs, same bytes
 
 
@@ -225,11 +226,12 @@ LIMITS = {
     "history_samples": _whole(0, 255),
     "input_scale": _number(1e-9, 1e9),
     "label_lag": _each(_whole(-WINDOW, WINDOW)),
-    "thresholds": _each(_number(0, 1)),
-    "refractory": _whole(0, 2048),
+    "thresholds": _each(_number(0.01, 0.99)),
+    "refractory": _whole(STEP // 2, 2048),
     "golden_lsb_uv": _number(1e-9, 1e3),
-    "tolerance": ("a share of 1 per precision", lambda v: isinstance(v, dict)
-                  and all(type(x) is float and 0 <= x <= 1 for x in v.values())),
+    # Golden windows prove an engine only if they may differ by little.
+    "tolerance": (f"at most {WIDEST_TOLERANCE:g} per precision", lambda v: isinstance(v, dict)
+                  and all(type(x) is float and 0 <= x <= WIDEST_TOLERANCE for x in v.values())),
 }
 
 

@@ -180,7 +180,7 @@ def describe(model: Model, decoder: str, name: str) -> tuple[keras.Model, Manife
         input_scale=facts["input_scale"] if raw else 1.0, label_lag=[0] * n_mu,
         thresholds=[threshold] * n_mu, refractory=REFRACTORY_SAMPLES, networks={},
         golden_lsb_uv=0.0, tolerance={},
-        training={k: v for k, v in facts.items() if k != "history"},
+        training={k: v for k, v in facts.items() if k not in ("history", "hashes")},
     )
 
 

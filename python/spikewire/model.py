@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from spikewire.durable import write_durably
 from spikewire.io.npz import read_arrays, read_recording, write_arrays, write_recording
 from spikewire.recipe import Recipe
 from spikewire.signals import WINDOW, InputError, Labels, Recording
+
+FILES = ("network.weights.h5", "front.npz", "golden.npz")
 
 
 @dataclass
@@ -50,6 +53,11 @@ def one_window(model: Model) -> keras.Model:
     return net
 
 
+def refuse_constant(word: str) -> None:
+    """NaN and infinity are no JSON."""
+    raise ValueError(f"model.json holds {word}")
+
+
 def save(folder: Path, model: Model) -> None:
     """Write a model folder: Keras weights, filters, facts."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,7 +67,10 @@ def save(folder: Path, model: Model) -> None:
         "kernels": front.kernels, "scale": front.scale, "thresholds": front.thresholds,
         "loading": front.loading, "f1": front.f1})
     write_recording(folder / "golden.npz", model.golden)
-    text = json.dumps(model.facts, indent=1, default=float, allow_nan=False).encode()
+    # The facts come last and name the bytes of the rest: a mixture of two trainings is noticed.
+    hashes = {name: sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
+    facts = model.facts | {"hashes": hashes}
+    text = json.dumps(facts, indent=1, default=float, allow_nan=False).encode()
     write_durably(folder / "model.json", lambda file: file.write(text))
 
 
@@ -74,7 +85,10 @@ def load(folder: Path) -> Model:
     if not (folder / "model.json").is_file():
         raise InputError(f"{folder}: no model folder (no model.json in it); see mu-train")
     try:
-        facts = json.loads((folder / "model.json").read_text())
+        facts = json.loads((folder / "model.json").read_text(), parse_constant=refuse_constant)
+        for name in FILES:
+            if sha256((folder / name).read_bytes()).hexdigest() != facts["hashes"][name]:
+                raise ValueError(f"{name} is damaged or of another training; train again")
         words: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in facts["recipe"].items()}
         recipe = Recipe(**words)
@@ -89,6 +103,6 @@ def load(folder: Path) -> Model:
             raise ValueError(f"model.json lacks {', '.join(sorted(missing))}")
         net = build(recipe, front, facts["channels"], WINDOW)
         net.load_weights(folder / "network.weights.h5")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{folder}: not a readable model folder ({error})") from None
     return Model(recipe, net, front, facts, read_recording(folder / "golden.npz"))

@@ -23,6 +23,15 @@ def guarded(name: str, work: Callable[[], int]) -> int:
     work : callable
         Returns the exit code.
     """
+    try:
+        return _guarded(name, work)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted, nothing was written", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _guarded(name: str, work: Callable[[], int]) -> int:
+    """All but Ctrl-C, which may also come during these imports."""
     from spikewire.link.transport import LinkError
     from spikewire.runtime.engine import EngineError
     from spikewire.signals import InputError
@@ -30,7 +39,7 @@ def guarded(name: str, work: Callable[[], int]) -> int:
     try:
         return work()
     except (InputError, LinkError, EngineError) as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
     except ModuleNotFoundError as error:
         needed = (error.name or "").split(".")[0]
         if needed not in TRAINING:
@@ -40,9 +49,6 @@ def guarded(name: str, work: Callable[[], int]) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"{name}: {where}{error.strerror or error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted, nothing was written", file=sys.stderr)
-        return INTERRUPTED
     return BAD_INPUT
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -103,6 +105,7 @@ def summary(watch: Watch) -> dict[str, Any]:
         "states": dict(stats.states),
         "usable": stats.usable,
         "stale_marked_valid": stats.stale_marked_valid,
+        "late": stats.late,
         "first_step": _plain(stats.first),
         "last_step": _plain(stats.last),
         "spikes": [int(value) for value in stats.spikes[:n_mu]],
@@ -123,7 +126,8 @@ def _lines(found: dict[str, Any]) -> dict[str, str]:
         f"{found['rate_hz']} Hz over {found['span_s']} s",
         "rejected": counts["frames_rejected"],
         "counter gaps": str(found["gaps"]),
-        "states": f"{counts['states']}; ACTIVE although stale: {found['stale_marked_valid']}",
+        "states": f"{counts['states']}; ACTIVE although stale: {found['stale_marked_valid']}, "
+        f"too old on arrival: {found['late']}",
         "age": f"now {last['age_ms']}, {ages} ms",
         "last": f"step {last['step']}, {last['state']}, drive {last['drive']} pulse/s",
         "spikes": f"{found['spikes_total']}",
@@ -296,6 +300,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 if no frame came or the stream did not end as expected; 2 for an unusable port.
     """
     args = parser().parse_args(argv)
+    if threading.current_thread() is threading.main_thread():
+        # What ends politely on Ctrl-C ends so on SIGTERM: disarm, close, take the name away.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     return guarded("mu-link", lambda: args.run(args))
 
 

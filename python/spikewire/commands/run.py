@@ -60,11 +60,15 @@ def run(args: argparse.Namespace) -> int:
               file=sys.stderr, flush=True)
         gc.freeze()  # what is loaded now lives to the end: collections stay short
         started = time.perf_counter()
-        loop.run(stop)
-        summary = loop.summary() | {"loop_s": round(time.perf_counter() - started, 3)}
-        if trains_out and loop.spool:
-            m = summary["n_mu"]
-            write_trains(trains_out, loop.spool.trains(m, loop.source.fs_hz, loop.engine.name))
+        if loop.source.note:
+            print(f"mu-run: note: {loop.source.note}", file=sys.stderr)
+        try:
+            loop.run(stop)
+        finally:  # what was decoded before a link went away counts, too
+            summary = loop.summary() | {"loop_s": round(time.perf_counter() - started, 3)}
+            if trains_out and loop.spool:
+                write_trains(trains_out, loop.spool.trains(
+                    summary["n_mu"], loop.source.fs_hz, loop.engine.name))
     if args.pace == "max":  # on a clock that stands still while the machine computes
         summary |= dict.fromkeys(("age_ms", "decode_delay_ms", "compute_ms"))
     show(summary, args.json)
@@ -91,7 +95,6 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
     from spikewire.bundle import read_bundle
     from spikewire.io.runlog import RunLog
     from spikewire.io.source import open_source
-    from spikewire.link.table import N_UNITS
     from spikewire.link.transport import open_link
     from spikewire.runtime.clock import MonotonicClock, VirtualClock
     from spikewire.runtime.engine import open_engine
@@ -107,13 +110,13 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
     for uri in args.link:
         links.append(open_link(uri))
         opened.callback(links[-1].close)
+        if links[-1].may_arm and args.pace == "max":
+            raise InputError(f"link {uri!r} may arm, but --pace max is no real time: nothing that "
+                             "moves may follow it; leave arm=1 or --pace max out")
     clock = MonotonicClock() if args.pace == "real" else VirtualClock()
     source = open_source(args.source, clock)
     opened.callback(source.close)
     m = bundle.manifest
-    if m.n_mu > N_UNITS:
-        raise InputError(f"{bundle.path}: {m.n_mu} motor units, a frame carries up to {N_UNITS}; "
-                         "export fewer")
     for what, came, wanted in (("rate", source.fs_hz, m.fs_hz),
                                ("channels", source.channels, m.channels)):
         if came != wanted:

@@ -29,7 +29,8 @@ def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray[Any, np.dtype[Any]
         header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = header(file)
     size = dtype.itemsize * int(np.prod([int(n) for n in shape], dtype=object))
-    if dtype.hasobject or size > min(info.file_size, LARGEST_ARRAY_BYTES):
+    largest = max([size, *shape])  # also of an array that holds nothing
+    if dtype.hasobject or size > info.file_size or largest > LARGEST_ARRAY_BYTES:
         raise ValueError(f"array {name!r} claims {size} bytes, the file holds {info.file_size}")
     with archive.open(info) as file:
         return npy.read_array(file, allow_pickle=False)

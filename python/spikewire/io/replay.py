@@ -35,11 +35,11 @@ class Replay:
         clock: Clock, block_samples: int = BLOCK_SAMPLES,
     ) -> None:
         self.uri, self.lsb_uv, self.fs_hz = uri, lsb_uv, fs_hz
-        self.latency_s = 0.0
+        self.latency_s, self.note = 0.0, ""
         self.channels, self.block_samples = counts.shape[1], block_samples
         self._counts, self._first, self._clock = counts, first, clock
         self._at = 0
-        self._start = clock.now()
+        self._start: float | None = None  # the amplifier starts when somebody first reads
 
     @property
     def ended(self) -> bool:
@@ -48,6 +48,8 @@ class Replay:
 
     def _due(self) -> float:
         """When the last sample of the next block has been acquired."""
+        if self._start is None:
+            self._start = self._clock.now()
         stop = min(self._at + self.block_samples, len(self._counts))
         return self._start + stop / self.fs_hz
 
@@ -93,15 +95,21 @@ def open_uri(uri: str, where: str, options: dict[str, str], clock: Clock) -> Rep
         Unreadable file, unknown option, or a span outside the file.
     """
     refuse_unknown(uri, options, {"span", "any_rms"})
+    any_rms = options.get("any_rms") == "1"
     if Path(where).suffix == ".mcap":
         from spikewire.io.runlog import read_log
 
         log = read_log(where)
         counts, lsb_uv, fs_hz, first = log.counts, log.lsb_uv, log.fs_hz, log.first
+        with np.errstate(over="ignore"):  # the check names what overflows
+            emg = log.counts.astype(np.float32) * np.float32(lsb_uv)
+        Recording(emg, fs_hz, where).check(where, any_rms)
+        note = "" if log.complete else (
+            f"{where}: the log was cut off after {len(counts) / fs_hz:.2f} s")
     else:
-        recording = read_recording(where, options.get("any_rms") == "1")
+        recording = read_recording(where, any_rms)
         counts, lsb_uv = to_counts(recording)
-        fs_hz, first = recording.fs_hz, 0
+        fs_hz, first, note = recording.fs_hz, 0, ""
     if "span" in options:
         spans = parse_spans(options["span"], fs_hz)
         if len(spans) != 1 or not first <= spans[0][0] < spans[0][1] <= first + len(counts):
@@ -111,4 +119,6 @@ def open_uri(uri: str, where: str, options: dict[str, str], clock: Clock) -> Rep
             )
         start, stop = spans[0][0] - first, spans[0][1] - first
         counts, first = counts[start:stop], first + start
-    return Replay(uri, counts, lsb_uv, fs_hz, first, clock)
+    source = Replay(uri, counts, lsb_uv, fs_hz, first, clock)
+    source.note = note
+    return source

@@ -55,6 +55,18 @@ class RunLog:
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror})") from None
         self._path = str(path)
+        try:
+            self._begin(source, about)
+        except BaseException as error:
+            self._file.close()
+            os.unlink(path)
+            if isinstance(error, UnicodeError):
+                raise InputError(f"{path}: a name in {about} or {source.uri!r} is no valid text; "
+                                 "rename that file") from None
+            raise
+
+    def _begin(self, source: Source, about: dict[str, str]) -> None:
+        """Write what the log is of."""
         self._writer = Writer(self._file, compression=CompressionType.NONE, use_chunking=False)
         self._writer.start("", "spikewire")
         self._writer.add_metadata("run", about | {

@@ -55,6 +55,8 @@ class Source(Protocol):
         Most samples of one block; above 20 the source is not fit for control.
     ended : bool
         True after the last block of a finite source.
+    note : str
+        What a user should know before the run, or nothing.
     """
 
     uri: str
@@ -64,6 +66,7 @@ class Source(Protocol):
     channels: int
     block_samples: int
     ended: bool
+    note: str
 
     def read(self, timeout_s: float) -> list[Block]:
         """Blocks that have arrived; waits for the first one, at most `timeout_s`."""

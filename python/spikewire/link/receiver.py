@@ -25,6 +25,9 @@ MAX_DELTA = 3  # of the counter
 TRUST = 3  # frames in a row after a jump; also repeats in a row that make a value stale
 LOSS_MAX = 0.05  # share of frames lost in LOSS_S
 LOSS_S = 1.0
+DRIFT = 200e-6  # two quartz clocks of 100 ppm each
+OTHER_CLOCK_S = 10.0
+_HALF_US = float(1 << 31)  # sample times wrap at 2**32 us
 
 ACTIVE = next(key for key, name in STATES.items() if name == "ACTIVE")
 STOPPED = tuple(key for key, name in STATES.items() if name in ("SAFE", "FAULT"))
@@ -77,6 +80,8 @@ class Statistics:
         Frames that the counter says are missing.
     stale_marked_valid : int
         Accepted frames that say ACTIVE with an age above 80 ms: an error of the decoder.
+    late : int
+        Accepted frames that were older than the limit on arrival, by age and transit.
     states : counter of str
         Accepted frames by state.
     ages : Ages
@@ -92,6 +97,7 @@ class Statistics:
     rejected: Counter[str] = field(default_factory=Counter)
     gaps: int = 0
     stale_marked_valid: int = 0
+    late: int = 0
     states: Counter[str] = field(default_factory=Counter)
     ages: Ages = field(default_factory=Ages)
     spikes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(N_UNITS, np.int64))
@@ -138,6 +144,8 @@ class Receiver:
         self.latched = False
         self.stats = Statistics()
         self._received_at = -math.inf  # last accepted frame
+        self._late_ms = 0.0  # what it lost on its way
+        self._least_us: float | None = None  # receiver's clock minus decoder's, by the quickest
         self._usable_at: float | None = None  # last usable one
         self._counter: int | None = None
         self._repeats = 0
@@ -177,7 +185,7 @@ class Receiver:
         last = self.stats.last
         if last is None or not self._trusted or self._repeats >= TRUST:
             return False
-        age_ms = last.age_ms + (now - self._received_at) * 1e3
+        age_ms = last.age_ms + self._late_ms + (now - self._received_at) * 1e3
         drive_known = not math.isnan(last.drive[self.slot])
         return last.state == ACTIVE and age_ms <= self.age_max_ms and drive_known
 
@@ -233,6 +241,8 @@ class Receiver:
 
     def _take(self, step: Step, now: float) -> None:
         """Make an accepted frame the current one."""
+        self._late_ms = self._transit(step, now)
+        self.stats.late += step.age_ms + self._late_ms > self.age_max_ms
         self._received_at = now
         self.stats.last = step
         usable = self.usable(now)
@@ -241,6 +251,26 @@ class Receiver:
             self.latched = True
         if usable:
             self._usable_at = now
+
+    def _transit(self, step: Step, now: float) -> float:
+        """Milliseconds that a frame took longer than the quickest lately.
+
+        A frame says when it left, on the decoder's clock: time of its newest sample plus age. The
+        quickest way is the reference, which may rise as two quartz clocks may drift apart, so
+        frames that waited in a buffer on their way show, though their own age is young. A short
+        frame bears no time, and a step of more than 10 s is another clock.
+        """
+        if not step.sample_time_us or math.isnan(step.age_ms):
+            return 0.0
+        offset_us = now * 1e6 - (step.sample_time_us + step.age_ms * 1e3)
+        if self._least_us is None:
+            self._least_us = offset_us
+        late_us = (offset_us - self._least_us + _HALF_US) % (2 * _HALF_US) - _HALF_US
+        if late_us < 0 or late_us > OTHER_CLOCK_S * 1e6:
+            self._least_us, late_us = offset_us, 0.0
+        rise_us = DRIFT * 1e6 * max(0.0, now - max(self._received_at, now - 1.0))
+        self._least_us += min(rise_us, late_us)
+        return late_us / 1e3
 
     def _expire(self, now: float) -> None:
         """Latch if nothing usable has come for too long."""

@@ -28,6 +28,8 @@ BAUDS = (
     "1000000", "1500000", "2000000", "3000000", "4000000",
 )  # fmt: skip
 # a full frame takes 6.2 ms at 115200 baud and 0.8 ms at 921600, of a step of 9.8 ms
+WIRE_BYTES = {"full": 71, "short": 23}  # with type, CRC-32 and COBS
+STEP_S = 20 / 2048
 DEFAULT_BAUD = {"full": "921600", "short": "115200"}
 OPTIONS: dict[str, tuple[str, ...]] = {"baud": ("auto", *BAUDS), "stop": ("1", "2")}
 
@@ -263,6 +265,13 @@ def _serial_port(uri: Uri, chosen: dict[str, str]) -> SerialPort:
 def open_serial(uri: Uri) -> SerialLink:
     """Open `serial:PORT?baud=921600&profile=full|short&stop=1|2&arm=0|1`."""
     chosen = options(uri, OPTIONS)
+    size, bits = WIRE_BYTES[chosen["profile"]], 9 + int(chosen["stop"])
+    if uri.path and chosen["baud"] != "auto" and size * bits / int(chosen["baud"]) > STEP_S:
+        raise LinkError(
+            f"link {uri.text!r}: a frame of {size} bytes takes "
+            f"{1e3 * size * bits / int(chosen['baud']):.0f} ms at {chosen['baud']} baud, a step "
+            f"{1e3 * STEP_S:.1f} ms; raise baud, or take profile=short"
+        )
     port = _serial_port(uri, chosen)
     return SerialLink(port, uri.text, chosen["profile"], chosen["arm"] == "1")
 

@@ -29,11 +29,14 @@ class Engine(Protocol):
     ----------
     name : str
         What really runs, such as "ort (CPU, fp32)".
+    for_control : bool
+        Whether a controller may arm on what it decodes.
     ready : bool
         Whether enough samples came since the start or the last gap.
     """
 
     name: str
+    for_control: bool
 
     @property
     def ready(self) -> bool:

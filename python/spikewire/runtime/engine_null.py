@@ -13,7 +13,7 @@ class NullEngine:
     """See `spikewire.runtime.engine.Engine`: consumes samples, reports no discharge."""
 
     name = "null (decodes nothing)"
-    ready = True
+    ready, for_control = True, False
 
     def __init__(self, n_mu: int) -> None:
         self._presence = np.zeros(n_mu, np.float32)

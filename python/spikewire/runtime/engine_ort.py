@@ -15,6 +15,8 @@ from spikewire.signals import STEP, WINDOW, Floats, InputError
 class OrtEngine:
     """See `spikewire.runtime.engine.Engine`. Inputs and outputs are bound once."""
 
+    for_control = True
+
     def __init__(self, bundle: Bundle, precision: str) -> None:
         m = bundle.manifest
         self._front = Front(bundle)

@@ -67,7 +67,8 @@ class Loop:
         self.source, self.engine, self.links, self.clock = source, engine, links, clock
         self.log, self.spool, self.tally = log, spool, Tally()
         self.drive = Drive(source.fs_hz)
-        self.guard = Guard(arm_id([bundle]), source.block_samples <= STEP)
+        self.guard = Guard(arm_id([bundle]),
+                           source.block_samples <= STEP and engine.for_control)
         self._window = Window(source.channels, source.lsb_uv)
         self._acquisition = Acquisition(source.fs_hz, source.latency_s)
         self._decide = Decide(np.array(m.thresholds, np.float32), np.array(m.label_lag, np.int64),
