@@ -50,6 +50,25 @@ def test_a_recording_that_is_not_there_is_one_line(
     assert error.strip().splitlines() == [f"mu-demo: {tmp_path}/no.npz: no such file"]
 
 
+@pytest.mark.parametrize("span", [",", "2:3,4:5", "3:2"])
+def test_one_span_is_held_out(
+    recording_path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], span: str
+) -> None:
+    words = ["--recording", str(recording_path), "--hold-out", span, "--out", str(tmp_path)]
+    assert demo.main(words) == 2
+    assert capfd.readouterr().err.strip().splitlines()[-1].startswith("mu-demo: ")
+
+
+def test_a_decoder_that_cannot_start_leaves_no_receiver_behind(
+    bundle_path: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "decoder.mub").write_bytes(bundle_path.read_bytes())
+    with pytest.raises(SystemExit) as stop:
+        demo.run_live(tmp_path, tmp_path / "no.npz", (1.0, 2.0))
+    assert stop.value.code == 2
+    assert not (tmp_path / demo.PORT).is_symlink()
+
+
 def test_without_an_index_the_demo_says_what_to_type(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

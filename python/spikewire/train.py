@@ -199,6 +199,10 @@ class Trainer:
         """Network inputs over a span, as the runtime would see them."""
         if self.recipe.kind != "recommended":
             return self.recording.emg[span[0]:span[1]] * np.float32(self.input_scale)
+        return self.filtered(front, span)
+
+    def filtered(self, front: Front, span: Span) -> Floats:
+        """Filter outputs over a span, with the history before it: float32 (samples, n_mu)."""
         before = max(0, span[0] - self.recipe.delays + 1)
         return front.outputs(self.recording.emg[before:span[1]])[span[0] - before:]
 
@@ -245,8 +249,7 @@ class Trainer:
         # The baseline keeps its own look-ahead: it needs the bin and 10 samples after it.
         labels = Labels(20)
         net = network.linear(front.thresholds.tolist(), labels.bin_start, STRETCH)
-        before = max(0, span[0] - self.recipe.delays + 1)
-        x = front.outputs(self.recording.emg[before:span[1]])[span[0] - before:]
+        x = self.filtered(front, span)
         return evaluate(net, x, span[0], self.trains, labels, LINEAR_THRESHOLD)
 
 

@@ -70,7 +70,7 @@ def choose_block(recording: Any) -> tuple[float, float]:
 def run(args: argparse.Namespace) -> int:
     """All stages, with their results in one table and one page."""
     from spikewire.io import example, read_recording
-    from spikewire.signals import parse_spans
+    from spikewire.signals import InputError, parse_spans
 
     started = time.monotonic()
     out = Path(args.out)
@@ -80,8 +80,10 @@ def run(args: argparse.Namespace) -> int:
     print(f"spikewire demo: {recording.summary()}", file=sys.stderr)
     block = example.HOLD_OUT_S if not args.recording else choose_block(recording)
     if args.hold_out:
-        (a, b), *_ = parse_spans(args.hold_out, recording.fs_hz, len(recording.emg))
-        block = a / recording.fs_hz, b / recording.fs_hz
+        spans = parse_spans(args.hold_out, recording.fs_hz, len(recording.emg))
+        if len(spans) != 1:
+            raise InputError(f"--hold-out {args.hold_out}: one span is decoded, e.g. 18:24")
+        block = spans[0][0] / recording.fs_hz, spans[0][1] / recording.fs_hz
     span = f"{block[0]:g}:{block[1]:g}"
     names = {n: str(out / n) for n in ("trains.npz", "model", "decoder.mub", "linear.mub",
                                        "network.mub")}
@@ -165,10 +167,23 @@ def run_live(out: Path, path: Path, block: tuple[float, float]) -> dict[str, Any
     for name in ("run", "control"):
         running[name] = subprocess.Popen(tool("run", *words[name]), stdout=subprocess.PIPE,
                                          text=True)
-    texts = {name: process.communicate(timeout=300)[0] for name, process in running.items()}
-    for process in running.values():
-        if process.returncode:
-            raise SystemExit(process.returncode)
+    return heard(running)
+
+
+def heard(running: dict[str, subprocess.Popen[str]]) -> dict[str, Any]:
+    """What the processes printed, the decoder first: without it the receiver waits for ever."""
+    texts = {}
+    try:
+        for name in ("run", "control", "link"):
+            texts[name] = running[name].communicate(timeout=300)[0]
+            if running[name].returncode:
+                raise SystemExit(running[name].returncode)
+    finally:
+        for process in running.values():
+            if process.poll() is None:
+                process.terminate()  # mu-link takes its port away, mu-run sends SAFE
+            if process.stdout and not process.stdout.closed:
+                process.communicate(timeout=20)
     return {name: json.loads(text) for name, text in texts.items()}
 
 

@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         if hold_out:
             trains = re_estimate(recording, trains, spans)
         model = train.fit(recording, trains, recipe, spans, out, args.seed, report)
-    folder.save(out, model)
+        folder.save(out, model)
     facts = model.facts
     if args.json:
         print(json.dumps({k: facts[k] for k in ("validation", "decoder", "n_mu", "weights",

@@ -62,7 +62,7 @@ def read_arrays(path: Path, needed: Iterable[str], optional: Iterable[str]) -> d
 
 def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
     """Write an `.npz` beside `path`, then rename it over."""
-    write_durably(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+    write_durably(path, lambda file: np.savez_compressed(file, **arrays))
 
 
 def _numbers(path: Path, name: str, value: Any, ndim: int) -> Any:
