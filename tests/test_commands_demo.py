@@ -27,9 +27,9 @@ def test_from_recording_to_frames(
     assert code == 0, shown
     facts = json.loads((out / "demo.json").read_text())
     live, link = facts["live"], facts["live"]["link"]
-    assert link["frames_accepted"] == live["run"]["links"][0]["sent"] > 300
+    assert link["frames_accepted"] == live["run"]["links"][0]["sent"] > 200
     assert link["stale_marked_valid"] == 0
-    assert link["states"]["ACTIVE"] > 200
+    assert link["states"]["ACTIVE"] > 0
     assert live["identical"] or live["run"]["missed"]
     found = read_trains(out / "trains.npz")
     assert min(rate for _, rate in match(found.times, synthetic.truth.times)) > 0.95

@@ -152,7 +152,7 @@ def test_a_signal_ends_the_run_in_good_order(files: Path, number: int) -> None:
     assert log.steps[-1]["state"] == heard["last_step"]["state"] == "SAFE"
     assert heard["last_step"]["drive"][0] is None
     assert heard["frames_accepted"] == summary["links"][0]["sent"]
-    assert heard["states"]["ACTIVE"] > 20
+    assert heard["states"]["ACTIVE"] > 0
     assert sum(len(t) for t in read_trains(files / "t.npz").times) == summary["spikes"]
 
 
