@@ -15,9 +15,15 @@ from numpy.typing import NDArray
 
 from spikewire.signals import STEP, SpikeTrains, Times, counts
 
+Doubles = NDArray[np.float64]
+
 TOLERANCE_SAMPLES = 1  # rate of agreement: a pair is common within +-1 sample
 MAX_LAG_SAMPLES = 40  # lags of -18..+30 samples were seen between decompositions of one unit
 REACH_SAMPLES = 10  # pairs that may belong together when the lag is refined
+MILLISECOND_S = 1e-3  # tolerance of the MUniverse benchmark's rate of agreement
+CST_WINDOW_S, CST_SEGMENT_S = 0.4, 1.0  # Wen et al. 2021, section 3.4.3
+CST_MAX_LAG_S = 0.1
+CST_RATE_HZ = 256.0  # the smoothed CST has nothing above 5 Hz
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,10 @@ class UnitScore:
 
     `f1`, `sensitivity`, `precision` count 20-sample bins (Wen et al. 2021, eq. 2);
     `f1_near` lets a spike match the neighbouring bin, one to one;
-    `agreement` is common / (A + B - common) within one sample.
+    `agreement` is common / (A + B - common) within one sample, `agreement_1ms` within 1 ms.
+    Of the pairs within 10 samples, `on_time` is the share within one sample, `time_error_ms` the
+    mean absolute distance, `isi_error_ms` the same of intervals between neighbouring pairs.
+    `rate_error_hz` is the predicted mean rate minus the reference's.
     """
 
     f1: float
@@ -34,6 +43,11 @@ class UnitScore:
     precision: float
     f1_near: float
     agreement: float
+    agreement_1ms: float
+    on_time: float
+    time_error_ms: float
+    isi_error_ms: float
+    rate_error_hz: float
     lag_samples: float
     reference: int
     predicted: int
@@ -66,28 +80,54 @@ def best_lag(reference: Times, predicted: Times) -> int:
     return int(np.round(np.median(close)))
 
 
-def common(reference: Times, predicted: Times, tolerance: int) -> int:
-    """Pairs within `tolerance` samples, one to one, both sorted."""
-    i = j = pairs = 0
+def pairs(reference: Times, predicted: Times, tolerance: int) -> tuple[Times, Times]:
+    """Indices of what lies within `tolerance` samples of each other, one to one, both sorted."""
+    i = j = 0
+    left, right = [], []
     while i < len(reference) and j < len(predicted):
         distance = predicted[j] - reference[i]
         if abs(distance) <= tolerance:
-            pairs, i, j = pairs + 1, i + 1, j + 1
+            left.append(i)
+            right.append(j)
+            i, j = i + 1, j + 1
         elif distance < 0:
             j += 1
         else:
             i += 1
-    return pairs
+    return np.array(left, np.int64), np.array(right, np.int64)
 
 
-def agreement(reference: Times, predicted: Times, lag: int | None = None) -> float:
-    """Rate of agreement within one sample after one constant lag (found if not given)."""
+def common(reference: Times, predicted: Times, tolerance: int) -> int:
+    """Number of pairs within `tolerance` samples, one to one."""
+    return len(pairs(reference, predicted, tolerance)[0])
+
+
+def agreement(
+    reference: Times, predicted: Times, lag: int | None = None, tolerance: int = TOLERANCE_SAMPLES
+) -> float:
+    """Rate of agreement, by default within one sample, after one constant lag (found if None)."""
     lag = best_lag(reference, predicted) if lag is None else lag
-    both = common(reference, predicted - lag, TOLERANCE_SAMPLES)
+    both = common(reference, predicted - lag, tolerance)
     return both / max(len(reference) + len(predicted) - both, 1)
 
 
-def unit_score(reference: Times, predicted: Times, start: int, stop: int) -> UnitScore:
+def timing(reference: Times, predicted: Times, fs_hz: float) -> tuple[float, float, float]:
+    """`on_time`, `time_error_ms` and `isi_error_ms` of trains without lag; NaN without pairs."""
+    i, j = pairs(reference, predicted, REACH_SAMPLES)
+    if not len(i):
+        return float("nan"), float("nan"), float("nan")
+    late = predicted[j] - reference[i]
+    # An interval counts if neither train has a spike of its own inside it.
+    whole = (np.diff(i) == 1) & (np.diff(j) == 1)
+    intervals = np.abs(np.diff(late))[whole]
+    isi = 1e3 * float(intervals.mean()) / fs_hz if len(intervals) else float("nan")
+    return (float(np.mean(np.abs(late) <= TOLERANCE_SAMPLES)),
+            1e3 * float(np.abs(late).mean()) / fs_hz, isi)
+
+
+def unit_score(
+    reference: Times, predicted: Times, start: int, stop: int, fs_hz: float = 2048.0
+) -> UnitScore:
     """Score one unit over the samples [start, stop); bins count from `start`."""
     lag = best_lag(reference, predicted)
     aligned = predicted - lag
@@ -98,12 +138,18 @@ def unit_score(reference: Times, predicted: Times, start: int, stop: int) -> Uni
     hits = int(np.sum(truth & found))
     near = common(np.flatnonzero(truth), np.flatnonzero(found), 1)
     total = int(truth.sum() + found.sum())
+    on_time, time_error_ms, isi_error_ms = timing(reference, aligned, fs_hz)
     return UnitScore(
         f1=2 * hits / total if total else 1.0,
         sensitivity=hits / truth.sum() if truth.any() else float("nan"),
         precision=hits / found.sum() if found.any() else float("nan"),
         f1_near=2 * near / total if total else 1.0,
         agreement=agreement(reference, aligned, 0),
+        agreement_1ms=agreement(reference, aligned, 0, int(MILLISECOND_S * fs_hz)),
+        on_time=on_time,
+        time_error_ms=time_error_ms,
+        isi_error_ms=isi_error_ms,
+        rate_error_hz=(len(aligned) - len(reference)) * fs_hz / (stop - start),
         lag_samples=lag,
         reference=len(reference),
         predicted=len(aligned),
@@ -113,9 +159,53 @@ def unit_score(reference: Times, predicted: Times, start: int, stop: int) -> Uni
 def score(predicted: SpikeTrains, reference: SpikeTrains, start: int, stop: int) -> list[UnitScore]:
     """Score unit k of `predicted` against unit k of `reference` over [start, stop)."""
     return [
-        unit_score(r, p, start, stop)
+        unit_score(r, p, start, stop, reference.fs_hz)
         for r, p in zip(reference.times, predicted.times, strict=True)
     ]
+
+
+def smoothed_cst(trains: Sequence[Times], start: int, stop: int, fs_hz: float) -> Doubles:
+    """Cumulative spike train in pulses/s, smoothed by a Hann window of 400 ms, at 256 Hz."""
+    bins = int((stop - start) / fs_hz * CST_RATE_HZ)
+    edges = start + np.arange(bins + 1) * (fs_hz / CST_RATE_HZ)
+    sum_of_all = np.histogram(np.concatenate([*trains, np.zeros(0)]), edges)[0]
+    window = np.hanning(round(CST_WINDOW_S * CST_RATE_HZ) + 2)[1:-1]
+    return np.convolve(sum_of_all, window / window.sum() * CST_RATE_HZ, mode="same")
+
+
+def correlation(a: Doubles, b: Doubles) -> float:
+    """Pearson's r; NaN where one of them does not vary."""
+    a, b = a - a.mean(), b - b.mean()
+    size = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / size if size > 0 else float("nan")
+
+
+def cst_correlation(
+    predicted: SpikeTrains, reference: SpikeTrains, start: int, stop: int
+) -> dict[str, float | None]:
+    """Correlation of two cumulative spike trains (Wen et al. 2021, section 3.4.3), mean removed.
+
+    Every predicted unit is first moved by its own lag, as for all scores. On a contraction of
+    constant drive the smoothed CST is nearly flat and r compares noise: the paper's 0.95 cannot be
+    compared without knowing how much its drive varied.
+
+    Returns
+    -------
+    dict
+        `lag0`: mean r of 1 s segments; `best_lag`: mean of each segment's largest r within 100 ms;
+        `whole`: r over the whole span.
+    """
+    moved = [p - best_lag(r, p) for r, p in zip(reference.times, predicted.times, strict=True)]
+    a, b = (smoothed_cst(t, start, stop, reference.fs_hz) for t in (reference.times, moved))
+    size, reach = round(CST_SEGMENT_S * CST_RATE_HZ), round(CST_MAX_LAG_S * CST_RATE_HZ)
+    lag0, best = [], []
+    for at in range(0, len(a) - size + 1, size):
+        lag0.append(correlation(a[at : at + size], b[at : at + size]))
+        shifts = range(max(-reach, -at), min(reach, len(a) - size - at) + 1)
+        tried = [correlation(a[at : at + size], b[at + s : at + s + size]) for s in shifts]
+        best.append(max([r for r in tried if r == r], default=float("nan")))
+    whole = correlation(a, b) if len(a) else float("nan")
+    return {"lag0": mean_known(lag0), "best_lag": mean_known(best), "whole": mean_known([whole])}
 
 
 def match(predicted: Sequence[Times], reference: Sequence[Times]) -> list[tuple[int, float]]:
@@ -147,6 +237,9 @@ def table(scores: Sequence[UnitScore]) -> dict[str, object]:
         "sensitivity": mean_known([s.sensitivity for s in scores]),
         "precision": mean_known([s.precision for s in scores]),
         "agreement": float(np.mean([s.agreement for s in scores])),
+        **{name: mean_known([getattr(s, name) for s in scores])
+           for name in ("agreement_1ms", "on_time", "time_error_ms", "isi_error_ms",
+                        "rate_error_hz")},
         "units_above_0.7": int(np.sum(np.array(f1) > 0.7)),
         "per_unit": [
             {k: None if v != v else v for k, v in asdict(s).items()} for s in scores

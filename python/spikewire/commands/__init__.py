@@ -68,14 +68,22 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[float, str], None]]:
-    """A bar on a terminal, a line per stage elsewhere; always on stderr.
+    """A bar on a terminal, a line per new stage elsewhere; always on stderr.
 
     Yields
     ------
     callable (share done 0..1, words)
     """
     if not sys.stderr.isatty():
-        yield lambda share, words: print(f"{title}: {words}", file=sys.stderr, flush=True)
+        said = ""
+
+        def say(share: float, words: str) -> None:
+            nonlocal said
+            if words != said:
+                said = words
+                print(f"{title}: {words}", file=sys.stderr, flush=True)
+
+        yield say
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

@@ -29,6 +29,11 @@ def main(argv: list[str] | None = None) -> int:
     return guarded("mu-score", lambda: run(args))
 
 
+def shown(value: float | None) -> str:
+    """A correlation, or that there is none."""
+    return "undefined" if value is None else f"{value:.2f}"
+
+
 def run(args: argparse.Namespace) -> int:
     """Score and report."""
     from spikewire import score
@@ -50,16 +55,23 @@ def run(args: argparse.Namespace) -> int:
     if more:
         raise InputError("--span takes one span; score the others one by one")
     scores = score.score(predicted, reference, start, stop)
-    figures = score.table(scores)
+    cst = score.cst_correlation(predicted, reference, start, stop)
+    figures = score.table(scores) | {"cst": cst}
     if args.json:
         print(json.dumps(figures))
         return 0
-    print("unit  reference  found   F1    sens  prec  agree  lag")
+    print("unit  reference  found   F1    near  sens  prec  agree  1 ms   on time  err ms  lag")
     for k, s in enumerate(scores):
-        print(f"{k:4d}  {s.reference:9d}  {s.predicted:5d}  {s.f1:.3f}  {s.sensitivity:.2f}  "
-              f"{s.precision:.2f}  {s.agreement:.3f}  {s.lag_samples:+d}")
+        print(f"{k:4d}  {s.reference:9d}  {s.predicted:5d}  {s.f1:.3f} {s.f1_near:.3f}  "
+              f"{s.sensitivity:.2f}  {s.precision:.2f}  {s.agreement:.3f}  {s.agreement_1ms:.3f}  "
+              f"{s.on_time:7.3f}  {s.time_error_ms:6.2f}  {s.lag_samples:+d}")
     print(f"mean F1 {figures['f1']:.3f} (neighbour bin allowed {figures['f1_near']:.3f}), worst "
-          f"{figures['f1_worst']:.3f}, rate of agreement {figures['agreement']:.3f}")
+          f"{figures['f1_worst']:.3f}, rate of agreement {figures['agreement']:.3f}; "
+          f"{figures['units_above_0.7']} of {figures['units']} units above F1 0.7")
+    if figures["on_time"] is not None:
+        print(f"of the hits {figures['on_time']:.1%} within one sample; CST correlation, mean "
+              f"removed: lag 0 {shown(cst['lag0'])}, best lag {shown(cst['best_lag'])}, "
+              f"whole span {shown(cst['whole'])}")
     return 0
 
 

@@ -1,0 +1,1 @@
+"""EMG with known discharge times: muscle -> action potentials -> spikes -> electrodes."""

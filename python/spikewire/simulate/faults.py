@@ -1,0 +1,70 @@
+"""What goes wrong at the electrodes, as a table: name -> how it changes the EMG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+NOISY_RMS = 5.0  # of a noisy channel, times the grid's RMS
+RAIL_SD = 1.5  # a saturated channel is cut at this many of its standard deviations
+MAINS_HZ = 50.0
+
+
+def rms(x: Floats) -> float:
+    """Of the whole grid."""
+    return float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))
+
+
+def some(x: Floats, count: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Random channels."""
+    return rng.choice(x.shape[1], min(int(count), x.shape[1]), replace=False)
+
+
+def dead(x: Floats, count: float, fs_hz: float, rng: np.random.Generator) -> None:
+    """Channels that are zero."""
+    x[:, some(x, count, rng)] = 0
+
+
+def noisy(x: Floats, count: float, fs_hz: float, rng: np.random.Generator) -> None:
+    """Channels that carry white noise of 5 x the grid's RMS beside the EMG."""
+    level = NOISY_RMS * rms(x)
+    for channel in some(x, count, rng):
+        x[:, channel] += level * rng.standard_normal(len(x)).astype(np.float32)
+
+
+def saturated(x: Floats, count: float, fs_hz: float, rng: np.random.Generator) -> None:
+    """Channels that run into the amplifier's rails."""
+    for channel in some(x, count, rng):
+        rail = RAIL_SD * x[:, channel].std()
+        x[:, channel] = x[:, channel].clip(-rail, rail)
+
+
+def gain(x: Floats, factor: float, fs_hz: float, rng: np.random.Generator) -> None:
+    """One factor on everything."""
+    x *= np.float32(factor)
+
+
+def gain_sd(x: Floats, sd: float, fs_hz: float, rng: np.random.Generator) -> None:
+    """A constant factor per channel, normal around 1."""
+    x *= np.asarray(1 + sd * rng.standard_normal((1, x.shape[1])), np.float32)
+
+
+def gain_drift(x: Floats, last: float, fs_hz: float, rng: np.random.Generator) -> None:
+    """A gain that moves evenly from 1 to `last`."""
+    x *= np.linspace(1, last, len(x), dtype=np.float32)[:, None]
+
+
+def mains(x: Floats, share: float, fs_hz: float, rng: np.random.Generator) -> None:
+    """50 Hz of one phase on all channels; its amplitude as a share of the grid's RMS."""
+    turn = 2 * np.pi * (MAINS_HZ / fs_hz * np.arange(len(x)) + rng.random())
+    x += (share * rms(x) * np.sin(turn)).astype(np.float32)[:, None]
+
+
+Fault = Callable[[Floats, float, float, np.random.Generator], None]
+FAULTS: dict[str, Fault] = {
+    "gain": gain, "gain_sd": gain_sd, "gain_drift": gain_drift, "mains": mains,
+    "saturated": saturated, "noisy": noisy, "dead": dead,
+}
