@@ -69,7 +69,7 @@ def test_cross_fitted_outputs_are_lower_than_in_sample_ones(synthetic) -> None:
     fit = CrossFit(synthetic.recording.emg, shifted(synthetic), [(0, 12000)], 24)
     cross = fit.cross_outputs(1e-6)[0]
     plain = CrossFit(synthetic.recording.emg[:12000], shifted(synthetic), [(0, 12000)], 24)
-    bank = plain.kernels(1e-6)
+    bank = plain.moments().solve(1e-6)
     from spikewire import filters
 
     own = filters.apply(synthetic.recording.emg[:12000], bank)

@@ -15,12 +15,15 @@ import numpy as np
 from scipy.ndimage import maximum_filter1d
 
 from spikewire import filters
+from spikewire.moments import Doubles, Moments, measure, pooled
+from spikewire.peaks import judge, maxima
 from spikewire.score import TOLERANCE_SAMPLES, nearest
 from spikewire.signals import Floats, InputError, Span, SpikeTrains
 
 FOLDS, PARTS = 5, 10
 SCALE_PERCENTILE = 99.7  # about the height of a discharge in a filter's output
 THRESHOLDS = np.arange(0.2, 0.9, 0.02)
+EQUAL_F1 = 0.001
 PEAK_REACH = 10  # samples on each side that a local maximum must exceed
 
 
@@ -33,15 +36,19 @@ class Front:
     kernels : float32 (delays * channels, n_mu), answering 1 at the mean discharge
     scale : float32 (n_mu,), height of a discharge; the network's input is output / scale
     thresholds : float32 (n_mu,), in units of the scaled output
+    height : float64 (n_mu,), median peak of the scaled output at a discharge
     loading : float, the ridge
     f1 : float, sample-level F1 of the cross-fitted outputs at the thresholds
+    moments : Moments that the kernels were solved from
     """
 
     kernels: Floats
     scale: Floats
     thresholds: Floats
+    height: Doubles
     loading: float
     f1: float
+    moments: Moments
 
     def outputs(self, emg: Floats) -> Floats:
         """Scaled outputs: float32 (samples, n_mu)."""
@@ -61,64 +68,49 @@ class CrossFit:
             edges = np.linspace(start, stop, max(1, round((stop - start) * PARTS / whole)) + 1)
             cuts = edges.astype(int).tolist()
             self.parts += list(itertools.pairwise(cuts))
-        self._covariances = [
-            filters.extended_covariance([emg[a:b]], delays) * (b - a) for a, b in self.parts
+        self._moments = [
+            measure([emg[a:b]], [[t - a for t in trains.between(a, b).times]], delays)
+            for a, b in self.parts
         ]
-        self._sums = [self._means(part) for part in self.parts]
 
-    def _means(self, part: Span) -> tuple[filters.Doubles, filters.Doubles]:
-        """Sums of the extended vectors at each unit's discharges in a part, and their number."""
-        start, stop = part
-        x = self.emg[start:stop]
-        made = [
-            filters.triggered_mean(x, times - start, self.delays)
-            for times in self.trains.between(start, stop).times
-        ]
-        return np.stack([s for s, _ in made], 1), np.array([float(n) for _, n in made])
-
-    def kernels(self, loading: float, without: Sequence[int] = ()) -> Floats:
-        """Filters from all parts but those left out."""
-        use = [k for k in range(len(self.parts)) if k not in without]
-        samples = sum(self.parts[k][1] - self.parts[k][0] for k in use)
-        counts = np.sum([self._sums[k][1] for k in use], axis=0)
-        if not counts.all():
-            silent = np.flatnonzero(counts == 0).tolist()
+    def moments(self, fold: int | None = None) -> Moments:
+        """Moments of all parts, or of those outside a fold."""
+        use = [m for k, m in enumerate(self._moments) if fold is None or k % FOLDS != fold]
+        made = pooled(use)
+        if not made.counts.all():
+            silent = np.flatnonzero(made.counts == 0).tolist()
             raise InputError(
                 f"motor units {silent} have no discharge in a part of the training data; drop "
                 "them or train on a longer recording"
             )
-        covariance = np.zeros_like(self._covariances[0])
-        for k in use:
-            covariance += self._covariances[k] / samples
-        means = np.sum([self._sums[k][0] for k in use], axis=0) / counts
-        return filters.solve(covariance, means, loading).astype(np.float32)
+        return made
 
     def cross_outputs(self, loading: float) -> list[Floats]:
         """Outputs over each span, every sample from filters solved without its own part."""
         out = np.zeros((len(self.emg), len(self.trains)), np.float32)
         for fold in range(min(FOLDS, len(self.parts))):
-            left_out = list(range(fold, len(self.parts), FOLDS))
-            bank = self.kernels(loading, left_out)
-            for k in left_out:
-                start, stop = self.parts[k]
+            bank = self.moments(fold).solve(loading)
+            for start, stop in self.parts[fold::FOLDS]:
                 before = max(0, start - self.delays + 1)
                 out[start:stop] = filters.apply(self.emg[before:stop], bank)[start - before :]
         return [out[a:b] for a, b in self.spans]
 
     def front(self, loadings: Sequence[float]) -> tuple[Front, list[Floats]]:
         """Choose the ridge by cross-fitted F1; return the filters and the scaled outputs."""
-        best: tuple[float, float, Floats, list[Floats]] | None = None
-        for loading in loadings:
+        tried = []
+        for loading in sorted(loadings):
             outputs = self.cross_outputs(loading)
             chosen = [self._threshold(outputs, unit) for unit in range(len(self.trains))]
-            f1 = float(np.mean([f for f, _ in chosen]))
-            if best is None or f1 > best[0]:
-                best = f1, loading, np.array([t for _, t in chosen], np.float32), outputs
-        assert best is not None
-        f1, loading, thresholds, outputs = best
-        scale = np.percentile(np.concatenate(outputs), SCALE_PERCENTILE, axis=0)
-        scale = scale.astype(np.float32)
-        front = Front(self.kernels(loading), scale, thresholds / scale, loading, f1)
+            tried.append((float(np.mean([f for f, _ in chosen])), loading,
+                          np.array([t for _, t in chosen], np.float32), outputs))
+        # Of ridges that do equally well the largest: it answers least to noise yet unheard.
+        most = max(f for f, *_ in tried)
+        f1, loading, thresholds, outputs = [t for t in tried if t[0] >= most - EQUAL_F1][-1]
+        together = np.concatenate(outputs)
+        scale = np.percentile(together, SCALE_PERCENTILE, axis=0).astype(np.float32)
+        moments, height = self.moments(), judge(maxima(together / scale)).height
+        front = Front(moments.solve(loading), scale, thresholds / scale,
+                      np.where(np.isnan(height), 1.0, height), loading, f1, moments)
         return front, [o / scale for o in outputs]
 
     def _threshold(self, outputs: Sequence[Floats], unit: int) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from spikewire.signals import STEP, WINDOW, Floats, InputError, Labels, Span, Sp
 
 WINDOWS = 16  # successive windows of one stretch, computed together
 STRETCH = WINDOW + STEP * (WINDOWS - 1)
+POOL, REPLACE_EVERY = 8, 4  # augmented pieces at hand; batches between two new ones
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,11 @@ def targets(
 
 def batches(
     parts: Sequence[Piece], labels: Labels, stretches: int, gain_jitter: float,
-    rng: np.random.Generator,
+    rng: np.random.Generator, changed: Iterator[Piece] | None = None, share: float = 0.0,
 ) -> Iterator[tuple[Floats, Floats, NDArray[np.int64]]]:
     """Random stretches without end, each starting at an arbitrary sample and scaled a little.
+
+    A `share` of them comes from a pool of `changed` pieces, one of which is replaced at a time.
 
     Sample jitter gives 20 times more distinct windows than the stream has steps.
 
@@ -91,11 +95,16 @@ def batches(
     position : int64 (stretches, 16, n_mu)
     """
     room = np.array([len(p.x) - STRETCH + 1 for p in parts], np.float64)
-    while True:
+    pool = list(itertools.islice(changed, POOL)) if changed else []
+    for number in itertools.count():
+        if changed and number % REPLACE_EVERY == 0:
+            pool[number // REPLACE_EVERY % POOL] = next(changed)
         x, presence, position = [], [], []
         for part in rng.choice(len(parts), stretches, p=room / room.sum()):
-            start = int(rng.integers(int(room[part])))
             piece = parts[part]
+            if pool and rng.random() < share:
+                piece = pool[int(rng.integers(POOL))]
+            start = int(rng.integers(len(piece.x) - STRETCH + 1))
             gain = np.float32(1 + gain_jitter * rng.uniform(-1, 1))
             x.append(gain * piece.x[start : start + STRETCH])
             y, where = targets(piece.hit[start : start + STRETCH], labels, WINDOWS)

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import signal
 
 from spikewire import filters
+from spikewire.peaks import silhouette, two_clusters
 from spikewire.score import agreement
 from spikewire.signals import Floats, InputError, Recording, SpikeTrains, Times
 
@@ -75,30 +76,6 @@ def whiten(x: Floats, delays: int) -> Floats:
     keep = values > max(values[: len(values) // 2].mean(), -values[0])
     transform = (vectors[:, keep] / np.sqrt(values[keep])).astype(np.float32)
     return filters.apply(x, transform)
-
-
-def two_clusters(heights: Floats) -> float:
-    """Threshold between the low and the high cluster of values (2-means in one dimension)."""
-    low, high = np.percentile(heights, 10), heights.max()
-    for _ in range(100):
-        middle = (low + high) / 2
-        below, above = heights[heights < middle], heights[heights >= middle]
-        if not len(below) or not len(above):
-            break
-        if (below.mean(), above.mean()) == (low, high):
-            break
-        low, high = below.mean(), above.mean()
-    return float((low + high) / 2)
-
-
-def silhouette(heights: Floats, threshold: float) -> float:
-    """SIL of the two clusters of squared source peaks (Negro et al. 2016)."""
-    above, below = heights[heights >= threshold], heights[heights < threshold]
-    if not len(above) or not len(below):
-        return 0.0
-    within = float(np.sum(np.square(above - above.mean())))
-    between = float(np.sum(np.square(above - below.mean())))
-    return (between - within) / max(between, within, 1e-30)
 
 
 def cov_isi(times: Times, fs_hz: float) -> float:

@@ -14,9 +14,12 @@ from spikewire import network
 from spikewire.crossfit import Front
 from spikewire.durable import write_durably
 from spikewire.io.npz import read_arrays, read_recording, write_arrays, write_recording
+from spikewire.moments import Moments
 from spikewire.recipe import Recipe
 from spikewire.signals import WINDOW, InputError, Labels, Recording
 
+FRONT = ("kernels", "scale", "thresholds", "height", "loading", "f1")
+MOMENTS = ("lagged", "means", "samples", "counts")
 FILES = ("network.weights.h5", "front.npz", "golden.npz")
 
 
@@ -63,9 +66,8 @@ def save(folder: Path, model: Model) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.net.save_weights(folder / "network.weights.h5")
     front = model.front
-    write_arrays(folder / "front.npz", {
-        "kernels": front.kernels, "scale": front.scale, "thresholds": front.thresholds,
-        "loading": front.loading, "f1": front.f1})
+    write_arrays(folder / "front.npz", {name: getattr(front, name) for name in FRONT} | {
+        name: getattr(front.moments, name) for name in MOMENTS})
     write_recording(folder / "golden.npz", model.golden)
     # The facts come last and name the bytes of the rest: a mixture of two trainings is noticed.
     hashes = {name: sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
@@ -92,10 +94,10 @@ def load(folder: Path) -> Model:
         words: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in facts["recipe"].items()}
         recipe = Recipe(**words)
-        a = read_arrays(folder / "front.npz",
-                        ("kernels", "scale", "thresholds", "loading", "f1"), ())
-        front = Front(a["kernels"], a["scale"], a["thresholds"], float(a["loading"]),
-                      float(a["f1"]))
+        a = read_arrays(folder / "front.npz", FRONT + MOMENTS, ())
+        moments = Moments(a["lagged"], a["means"], float(a["samples"]), a["counts"])
+        front = Front(a["kernels"], a["scale"], a["thresholds"], a["height"],
+                      float(a["loading"]), float(a["f1"]), moments)
         if a["kernels"].shape != (recipe.delays * facts["channels"], facts["n_mu"]):
             raise ValueError(f"front.npz has kernels of shape {a['kernels'].shape}")
         missing = {"decoder", "fs_hz", "input_scale"} - facts.keys()

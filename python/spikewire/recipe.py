@@ -25,7 +25,8 @@ class Recipe:
     look_ahead : samples from the bin's centre to the newest sample
     steps, check_every : batches in all, and between two looks at the validation part
     windows : windows per batch
-    gain_jitter, noise : augmentation, as shares
+    gain_jitter, noise : of every stretch, as shares
+    augmented : share of stretches with what may happen after training (see augment.py)
     position_weight : weight of the cross-entropy over the bin's 20 samples
     validation_share : share of the training samples kept for choosing
     refit : train once more on all training samples after choosing
@@ -49,6 +50,7 @@ class Recipe:
     windows: int = 64
     gain_jitter: float = 0.1
     noise: float = 0.05
+    augmented: float = 0.6
     position_weight: float = 1.0
     validation_share: float = 0.25
     refit: bool = True
@@ -78,6 +80,7 @@ LIMITS = {
     "windows": ("a multiple of 16, at most 1024", lambda v: v > 0 and v % 16 == 0 and v <= 1024),
     "gain_jitter": ("0 to 0.9", lambda v: 0 <= v <= 0.9),
     "noise": ("0 to 1", lambda v: 0 <= v <= 1),
+    "augmented": ("0 to 1", lambda v: 0 <= v <= 1),
     "position_weight": ("0 to 1000", lambda v: 0 <= v <= 1000),
     "validation_share": ("0.05 to 0.5", lambda v: 0.05 <= v <= 0.5),
     "threshold": ("0.01 to 0.99", lambda v: 0.01 <= v <= 0.99),

@@ -77,7 +77,7 @@ def best_lag(reference: Times, predicted: Times) -> int:
     smooth = np.convolve(histogram, np.ones(3), mode="same")
     lag = int(smooth[REACH_SAMPLES : -REACH_SAMPLES].argmax()) + REACH_SAMPLES - span
     close = differences[np.abs(differences - lag) <= REACH_SAMPLES]
-    return int(np.round(np.median(close)))
+    return int(np.round(np.median(close))) if len(close) else 0
 
 
 def pairs(reference: Times, predicted: Times, tolerance: int) -> tuple[Times, Times]:
@@ -167,10 +167,12 @@ def score(predicted: SpikeTrains, reference: SpikeTrains, start: int, stop: int)
 def smoothed_cst(trains: Sequence[Times], start: int, stop: int, fs_hz: float) -> Doubles:
     """Cumulative spike train in pulses/s, smoothed by a Hann window of 400 ms, at 256 Hz."""
     bins = int((stop - start) / fs_hz * CST_RATE_HZ)
-    edges = start + np.arange(bins + 1) * (fs_hz / CST_RATE_HZ)
+    half = round(CST_WINDOW_S * CST_RATE_HZ / 2)
+    # What lies beyond the span's ends is counted too: a fall to zero there would be common to all.
+    edges = start + np.arange(-half, bins + half + 1) * (fs_hz / CST_RATE_HZ)
     sum_of_all = np.histogram(np.concatenate([*trains, np.zeros(0)]), edges)[0]
-    window = np.hanning(round(CST_WINDOW_S * CST_RATE_HZ) + 2)[1:-1]
-    return np.convolve(sum_of_all, window / window.sum() * CST_RATE_HZ, mode="same")
+    window = np.hanning(2 * half + 3)[1:-1]
+    return np.convolve(sum_of_all, window / window.sum() * CST_RATE_HZ, mode="valid")
 
 
 def correlation(a: Doubles, b: Doubles) -> float:
@@ -203,7 +205,8 @@ def cst_correlation(
         lag0.append(correlation(a[at : at + size], b[at : at + size]))
         shifts = range(max(-reach, -at), min(reach, len(a) - size - at) + 1)
         tried = [correlation(a[at : at + size], b[at + s : at + s + size]) for s in shifts]
-        best.append(max([r for r in tried if r == r], default=float("nan")))
+        here = lag0[-1]
+        best.append(max([r for r in tried if r == r], default=here) if here == here else here)
     whole = correlation(a, b) if len(a) else float("nan")
     return {"lag0": mean_known(lag0), "best_lag": mean_known(best), "whole": mean_known([whole])}
 

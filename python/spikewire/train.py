@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -132,13 +132,13 @@ def evaluate(
 
 def descend(
     net: keras.Model, recipe: Recipe, pieces: Sequence[dataset.Piece], steps: int, seed: int,
-    check: Callable[[int, float], None],
+    check: Callable[[int, float], None], changed: Iterator[dataset.Piece] | None = None,
 ) -> None:
     """Train for `steps` batches; `check(step, loss)` comes every `check_every` and at the end."""
     rng = np.random.default_rng(seed)
     step = make_step(net, recipe)
     stream = dataset.batches(pieces, Labels(recipe.look_ahead), recipe.windows // WINDOWS,
-                             recipe.gain_jitter, rng)
+                             recipe.gain_jitter, rng, changed, recipe.augmented)
     losses = []
     for number, (x, y, where) in enumerate(itertools.islice(stream, steps), 1):
         rate = tf.constant(rate_at(recipe, (number - 1) / steps), tf.float32)

@@ -13,21 +13,21 @@ from spikewire.signals import InputError
 
 # option -> (default, what is allowed, test, help); faults are named as in simulate.faults.FAULTS
 NUMBERS: dict[str, tuple[float, str, Callable[[float], bool], str]] = {
-    "duration": (60, "1 to 600 s", lambda v: 1 <= v <= 600, "plateau, seconds"),
-    "level": (25, "1 to 100 %%", lambda v: 1 <= v <= 100, "excitation on the plateau, %%"),
-    "ramp": (10, "0 to 120 s", lambda v: 0 <= v <= 120, "each ramp, seconds"),
-    "rest": (1, "0 to 60 s", lambda v: 0 <= v <= 60, "silence before and after, seconds"),
+    "duration": (60.0, "1 to 600 s", lambda v: 1 <= v <= 600, "plateau, seconds"),
+    "level": (25.0, "1 to 100 %%", lambda v: 1 <= v <= 100, "excitation on the plateau, %%"),
+    "ramp": (10.0, "0 to 120 s", lambda v: 0 <= v <= 120, "each ramp, seconds"),
+    "rest": (1.0, "0 to 60 s", lambda v: 0 <= v <= 60, "silence before and after, seconds"),
     "sine-hz": (0.5, "0.01 to 5 Hz", lambda v: 0.01 <= v <= 5, "of --shape sine"),
     "sine-depth": (0.4, "0 to 1", lambda v: 0 <= v <= 1, "of --shape sine, share of the level"),
-    "common-drive": (0, "0 to 0.5", lambda v: 0 <= v <= 0.5,
+    "common-drive": (0.0, "0 to 0.5", lambda v: 0 <= v <= 0.5,
                      "sd of the common fluctuation of the drive, share"),
-    "snr": (20, "-10 to 80 dB", lambda v: -10 <= v <= 80, "signal-to-noise ratio, dB"),
-    "velocity": (1, "0.85 to 1.3", lambda v: 0.85 <= v <= 1.3, "factor on conduction velocities"),
-    "velocity-drift": (0, "0 to 0.15", lambda v: 0 <= v <= 0.15,
+    "snr": (20.0, "-10 to 80 dB", lambda v: -10 <= v <= 80, "signal-to-noise ratio, dB"),
+    "velocity": (1.0, "0.85 to 1.3", lambda v: 0.85 <= v <= 1.3, "factor on conduction velocities"),
+    "velocity-drift": (0.0, "0 to 0.15", lambda v: 0 <= v <= 0.15,
                        "share by which conduction has slowed at the end"),
-    "along": (0, "-40 to 40 mm", lambda v: -40 <= v <= 40, "shift of the grid along the fibres"),
-    "around": (0, "-20 to 20 mm", lambda v: -20 <= v <= 20, "shift of the grid around the limb"),
-    "rotation": (0, "-45 to 45 deg", lambda v: -45 <= v <= 45, "turn of the grid"),
+    "along": (0.0, "-40 to 40 mm", lambda v: -40 <= v <= 40, "shift of the grid along the fibres"),
+    "around": (0.0, "-20 to 20 mm", lambda v: -20 <= v <= 20, "shift of the grid around the limb"),
+    "rotation": (0.0, "-45 to 45 deg", lambda v: -45 <= v <= 45, "turn of the grid"),
 }
 FAULTS: dict[str, tuple[str, Callable[[float], bool], str]] = {
     "gain": ("0.001 to 1000", lambda v: 1e-3 <= v <= 1e3, "factor on all channels"),
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     check_seed(args.seed)
     check("contractions", args.contractions, "1 to 20", lambda v: 1 <= v <= 20)
     check("contraction", args.contraction, "0 to 1000000", lambda v: 0 <= v <= 1e6)
-    if Path(args.out).absolute() == Path(args.truth).absolute():
+    if Path(args.out).resolve() == Path(args.truth).resolve():
         raise InputError(f"--truth {args.truth} is the recording itself; choose another name")
     out, truth = check_out(args.out, ".npz"), check_out(args.truth, ".npz")
     scene = Scene(

@@ -44,7 +44,7 @@ class Contraction:
     def profile(self, fs_hz: float) -> Doubles:
         """Intended excitation: (samples,), %."""
         ramp = np.linspace(0, self.level, max(1, round(self.level * self.ramp_s_per_level * fs_hz)))
-        plateau = np.full(round(self.plateau_s * fs_hz), self.level)
+        plateau = np.full(round(self.plateau_s * fs_hz), float(self.level))
         if self.shape == "sine":
             t = np.arange(len(plateau)) / fs_hz
             plateau *= 1 + self.sine_depth * np.sin(2 * np.pi * self.sine_hz * t)
@@ -74,8 +74,9 @@ def discharge_times(
         intervals = rng.normal(1, COV_ISI, int(total[-1] * 1.3) + 20).clip(0.4)
         due = rng.random() + np.cumsum(intervals)
         due = due[due < total[-1]]
-        # The running total stands still while the unit rests: only its rises can be inverted.
+        # The running total stands still while the unit rests: only its rises are inverted.
         rises = np.flatnonzero(np.diff(total) > 0)
-        times = np.interp(due, total[rises + 1], rises + 1.0) if len(rises) else np.zeros(0)
+        ends = np.stack([rises, rises + 1], 1).ravel()
+        times = np.interp(due, total[ends], ends) if len(ends) else np.zeros(0)
         out.append(times[np.diff(times, prepend=-np.inf) >= SHORTEST_ISI_S * fs_hz])
     return out

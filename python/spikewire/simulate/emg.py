@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spikewire.signals import Recording, SpikeTrains
 from spikewire.simulate.discharge import Contraction, discharge_times, fluctuation
-from spikewire.simulate.faults import FAULTS
+from spikewire.simulate.faults import FAULTS, Draw
 from spikewire.simulate.muap import LENGTH, OVERSAMPLING, Anatomy, cached
 
 Doubles = NDArray[np.float64]
@@ -144,8 +144,9 @@ def simulate(
     noise = noise_of(scene, len(emg), emg.shape[1], rng)
     level = np.sqrt(power / 10 ** (scene.snr_db / 10) / np.mean(np.square(noise, dtype=np.float64)))
     emg += np.float32(level) * noise
+    draw = Draw(emg.shape[1], np.random.default_rng([anatomy.seed, 4, scene.first]))
     for name, amount in scene.faults:
-        FAULTS[name](emg, amount, fs_hz, np.random.default_rng([anatomy.seed, 4, scene.first]))
+        FAULTS[name](emg, amount, fs_hz, draw)
     edges = samples * np.arange(scene.contractions + 1)
     rest = round(scene.contraction.rest_s * fs_hz)
     recording = Recording(

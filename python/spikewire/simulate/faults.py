@@ -18,52 +18,59 @@ def rms(x: Floats) -> float:
     return float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))
 
 
-def some(x: Floats, count: float, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Random channels."""
-    return rng.choice(x.shape[1], min(int(count), x.shape[1]), replace=False)
+class Draw:
+    """What chance decides; no channel is given out twice, so that faults do not hide each other."""
+
+    def __init__(self, channels: int, rng: np.random.Generator) -> None:
+        self.rng, self._left = rng, rng.permutation(channels).tolist()
+
+    def channels(self, count: float) -> list[int]:
+        """The next channels, as many as are left."""
+        given, self._left = self._left[: int(count)], self._left[int(count) :]
+        return given
 
 
-def dead(x: Floats, count: float, fs_hz: float, rng: np.random.Generator) -> None:
+def dead(x: Floats, count: float, fs_hz: float, draw: Draw) -> None:
     """Channels that are zero."""
-    x[:, some(x, count, rng)] = 0
+    x[:, draw.channels(count)] = 0
 
 
-def noisy(x: Floats, count: float, fs_hz: float, rng: np.random.Generator) -> None:
+def noisy(x: Floats, count: float, fs_hz: float, draw: Draw) -> None:
     """Channels that carry white noise of 5 x the grid's RMS beside the EMG."""
     level = NOISY_RMS * rms(x)
-    for channel in some(x, count, rng):
-        x[:, channel] += level * rng.standard_normal(len(x)).astype(np.float32)
+    for channel in draw.channels(count):
+        x[:, channel] += level * draw.rng.standard_normal(len(x)).astype(np.float32)
 
 
-def saturated(x: Floats, count: float, fs_hz: float, rng: np.random.Generator) -> None:
+def saturated(x: Floats, count: float, fs_hz: float, draw: Draw) -> None:
     """Channels that run into the amplifier's rails."""
-    for channel in some(x, count, rng):
+    for channel in draw.channels(count):
         rail = RAIL_SD * x[:, channel].std()
         x[:, channel] = x[:, channel].clip(-rail, rail)
 
 
-def gain(x: Floats, factor: float, fs_hz: float, rng: np.random.Generator) -> None:
+def gain(x: Floats, factor: float, fs_hz: float, draw: Draw) -> None:
     """One factor on everything."""
     x *= np.float32(factor)
 
 
-def gain_sd(x: Floats, sd: float, fs_hz: float, rng: np.random.Generator) -> None:
+def gain_sd(x: Floats, sd: float, fs_hz: float, draw: Draw) -> None:
     """A constant factor per channel, normal around 1."""
-    x *= np.asarray(1 + sd * rng.standard_normal((1, x.shape[1])), np.float32)
+    x *= np.asarray(1 + sd * draw.rng.standard_normal((1, x.shape[1])), np.float32)
 
 
-def gain_drift(x: Floats, last: float, fs_hz: float, rng: np.random.Generator) -> None:
+def gain_drift(x: Floats, last: float, fs_hz: float, draw: Draw) -> None:
     """A gain that moves evenly from 1 to `last`."""
     x *= np.linspace(1, last, len(x), dtype=np.float32)[:, None]
 
 
-def mains(x: Floats, share: float, fs_hz: float, rng: np.random.Generator) -> None:
+def mains(x: Floats, share: float, fs_hz: float, draw: Draw) -> None:
     """50 Hz of one phase on all channels; its amplitude as a share of the grid's RMS."""
-    turn = 2 * np.pi * (MAINS_HZ / fs_hz * np.arange(len(x)) + rng.random())
+    turn = 2 * np.pi * (MAINS_HZ / fs_hz * np.arange(len(x)) + draw.rng.random())
     x += (share * rms(x) * np.sin(turn)).astype(np.float32)[:, None]
 
 
-Fault = Callable[[Floats, float, float, np.random.Generator], None]
+Fault = Callable[[Floats, float, float, Draw], None]
 FAULTS: dict[str, Fault] = {
     "gain": gain, "gain_sd": gain_sd, "gain_drift": gain_drift, "mains": mains,
     "saturated": saturated, "noisy": noisy, "dead": dead,

@@ -34,7 +34,7 @@ RADIUS_STEP_MM = 0.05  # fibres lie on this grid of radii: Bessel functions come
 INSIDE_CONDUCTIVITY = 1.01  # S/m, intracellular
 FIBRE_DIAMETER_MM = 0.055
 AMPLITUDE_MV = 96.0
-VERSION = 1  # part of the cache's key: raise it when the physics changes
+VERSION = 2  # part of the cache's key: raise it when the physics changes
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,8 @@ def compute(anatomy: Anatomy, progress: Callable[[float], None] = lambda share: 
     """
     pool, limb, grid = anatomy.pool(), anatomy.limb, anatomy.grid
     step = 2 * np.pi / PERIOD_MM
-    k: Doubles = step * np.arange(1, int(HIGHEST_K / step) + 1, dtype=np.float64)
+    # Half steps: k = 0 is singular, and leaving it out would tie potentials to the period.
+    k: Doubles = step * (np.arange(int(HIGHEST_K / step), dtype=np.float64) + 0.5)
     n = np.arange(ORDERS, dtype=np.float64)
     t_ms = np.arange(OVERSAMPLING * LENGTH, dtype=np.float64)
     t_ms *= 1e3 / (OVERSAMPLING * anatomy.fs_hz)
@@ -164,8 +165,8 @@ def cached(
         found: Floats = np.load(path, allow_pickle=False)
         if found.shape == shape and found.dtype == np.float32 and np.isfinite(found).all():
             return found
-    except (OSError, ValueError):
-        pass
+    except (OSError, ValueError, EOFError, AttributeError):
+        pass  # none, or a damaged one
     made = compute(anatomy, progress)
     folder.mkdir(parents=True, exist_ok=True)
     write_durably(path, lambda file: np.save(file, made))

@@ -1,0 +1,101 @@
+"""How spike-like a unit's source is: the peaks of its filter output, in two clusters.
+
+Peaks are counted once per step, as the runtime sees them: the largest output of 20 samples, if its
+neighbours have none that is larger. Runs on numpy alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikewire.signals import STEP, Floats
+
+Doubles = NDArray[np.float64]
+
+DUPLICATE = 0.5  # agreement, within a step, beyond which two sources are one unit
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """What the peaks of every unit say.
+
+    Attributes
+    ----------
+    height : float64 (n_mu,), median of the high cluster; NaN without one
+    sil : float64 (n_mu,), silhouette of the two clusters of squared peaks
+    count : int64 (n_mu,), peaks in the high cluster
+    fired : bool (steps, n_mu), where they are
+    """
+
+    height: Doubles
+    sil: Doubles
+    count: NDArray[np.int64]
+    fired: NDArray[np.bool_]
+
+    def distinct(self) -> NDArray[np.bool_]:
+        """Units that are not the poorer copy of another one: (n_mu,)."""
+        # A neighbouring step counts as common, since two filters may peak at different delays.
+        wide = self.fired.copy()
+        wide[1:] |= self.fired[:-1]
+        wide[:-1] |= self.fired[1:]
+        common = self.fired.astype(np.float32).T @ wide.astype(np.float32)
+        total = self.count[:, None] + self.count[None, :]
+        copy = common > DUPLICATE * np.maximum(total - common, 1)
+        copy |= copy.T
+        poorer = self.sil[:, None] < self.sil[None, :]
+        return np.asarray(~(copy & poorer).any(axis=1))
+
+
+def two_clusters(heights: Floats | Doubles) -> float:
+    """Threshold between the low and the high cluster of values (2-means in one dimension)."""
+    ordered = np.sort(np.asarray(heights, np.float64))
+    total = np.concatenate([[0.0], np.cumsum(ordered, dtype=np.float64)])
+    low, high = np.percentile(ordered, 10), ordered[-1]
+    for _ in range(100):
+        cut = int(np.searchsorted(ordered, (low + high) / 2))
+        if not 0 < cut < len(ordered):
+            break
+        new = total[cut] / cut, (total[-1] - total[cut]) / (len(ordered) - cut)
+        if new == (low, high):
+            break
+        low, high = new
+    return float((low + high) / 2)
+
+
+def silhouette(heights: Floats | Doubles, threshold: float) -> float:
+    """SIL of the two clusters of squared source peaks (Negro et al. 2016)."""
+    above, below = heights[heights >= threshold], heights[heights < threshold]
+    if not len(above) or not len(below):
+        return 0.0
+    within = float(np.sum(np.square(above - above.mean())))
+    between = float(np.sum(np.square(above - below.mean())))
+    return (between - within) / max(between, within, 1e-30)
+
+
+def maxima(outputs: Floats) -> Floats:
+    """Largest output of every 20 samples: (steps, n_mu)."""
+    steps = len(outputs) // STEP
+    return np.asarray(outputs[: steps * STEP].reshape(steps, STEP, -1).max(axis=1))
+
+
+def judge(steps: Floats) -> Peaks:
+    """Peaks among the `maxima` of a stretch: (steps, n_mu)."""
+    middle = steps[1:-1]
+    peak = (middle > steps[:-2]) & (middle >= steps[2:]) & (middle > 0)
+    n_mu = steps.shape[1]
+    height, sil = np.full(n_mu, np.nan), np.zeros(n_mu)
+    count, fired = np.zeros(n_mu, np.int64), np.zeros(steps.shape, bool)
+    for unit in range(n_mu):
+        at = np.flatnonzero(peak[:, unit])
+        power = np.square(middle[at, unit], dtype=np.float64)
+        if len(power) < 3:
+            continue
+        threshold = two_clusters(power)
+        high = power[power >= threshold]
+        height[unit] = np.sqrt(np.median(high))
+        sil[unit], count[unit] = silhouette(power, threshold), len(high)
+        fired[1 + at[power >= threshold], unit] = True
+    return Peaks(height, sil, count, fired)
