@@ -151,7 +151,8 @@ def make_bundle(path: Path, made: Synthetic, **changes: object) -> Path:
         golden_lsb_uv=lsb_uv, tolerance={"fp32": 1e-4}), **changes)
     write_bundle(path, manifest, {
         "network.fp32.onnx": linear_graph(thresholds), "front/kernels.npy": save_array(bank),
-        "front/scale.npy": save_array(scale), "golden/emg.npy": save_array(counts),
+        "front/scale.npy": save_array(scale), "front/height.npy": save_array(np.ones(UNITS)),
+        "golden/emg.npy": save_array(counts),
         "golden/presence.fp32.npy": save_array(golden),
     })
     return path

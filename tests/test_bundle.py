@@ -90,7 +90,7 @@ def test_random_bytes_are_an_input_error(tmp_path: Path, content: bytes) -> None
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"schema": 2}, "bundle schema is 2, this version reads 1"),
+    ({"schema": 1}, "bundle schema is 1, this version reads 2"),
     ({"schema": "1"}, "schema"),
     ({"schema": True}, "schema is True"),
     ({"name": 3}, "name is 3"),

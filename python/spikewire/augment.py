@@ -15,18 +15,18 @@ from scipy import signal
 from spikewire import filters
 from spikewire.crossfit import FOLDS, CrossFit, Front
 from spikewire.dataset import Piece
-from spikewire.moments import Moments
+from spikewire.moments import Moments, Places
 from spikewire.peaks import judge, maxima
-from spikewire.register import Places, along_taps, around_mix
+from spikewire.register import along_taps, around_mix
 from spikewire.signals import Floats
 
 CLEAN = 0.4  # share of stretches that stay as recorded
-VELOCITIES = (1.0, 1.0, 1.0, 0.97, 1.03, 0.94)
-SHIFT_SD_MM, SHIFTS = 1.0, 6  # shifted grids that are kept ready
-GAIN_SD = 0.1
-MOST_LOST = 4  # channels
+VELOCITIES = (1.0, 1.0, 1.0, 0.98, 1.02, 0.96)
+SHIFT_SD_MM, SHIFTS = 0.5, 6  # shifted grids that are kept ready
+GAIN_SD = 0.05
+MOST_LOST = 2  # channels
 NOISE_POWERS = (3.0, 10.0, 30.0, 100.0)  # of the record's own white noise
-TOLERATED = 0.25  # noise in a filter's output, as a share of a discharge
+TOLERATED = 0.15  # noise in a filter's output, as a share of a discharge
 FOLLOWED_SIL = 0.6  # from which on the runtime's scale follows a source
 
 
@@ -86,18 +86,18 @@ class Augment:
             length = round(len(x) / velocity)
             times = [np.rint(t * (length / len(x))).astype(np.int64) for t in times]
             x = signal.resample(x, length, axis=0)
-        if self._moves and rng.random() < 0.7:
+        if self._moves and rng.random() < 0.5:
             x = moved(x, self._moves[int(rng.integers(len(self._moves)))])
         x = x * (1 + GAIN_SD * rng.standard_normal(x.shape[1]))
         power = 0.0
         if self.levels and rng.random() < 0.5:
             power = float(rng.choice(self.levels)) * rng.uniform(0.5, 1)
             x = x + np.sqrt(power) * rng.standard_normal(x.shape)
-        if rng.random() < 0.4:
+        if rng.random() < 0.2:
             lost = rng.choice(x.shape[1], int(rng.integers(1, MOST_LOST + 1)), replace=False)
             x[:, lost] = 0
         solved = max((p for p in self.levels if p <= 2 * power), default=0.0)
-        bank = self._bank(number % FOLDS, solved if rng.random() < 0.5 else 0.0)
+        bank = self._bank(number % FOLDS, solved if rng.random() < 0.8 else 0.0)
         outputs = filters.apply(np.asarray(x, np.float32), bank)[start - before :]
         outputs = followed(outputs / self.front.scale, self.front.height)
         hit = np.zeros((len(outputs), len(times)), bool)

@@ -21,11 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikewire.durable import write_durably
+from spikewire.moments import MARGIN, Moments, Places
 from spikewire.signals import PLAUSIBLE_FS_HZ, STEP, WINDOW, Floats, InputError, Labels
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "manifest.json"
-KERNELS, SCALE = "front/kernels.npy", "front/scale.npy"
+KERNELS, SCALE, HEIGHT = "front/kernels.npy", "front/scale.npy", "front/height.npy"
+LAGGED, MEANS, PLACES = "moments/lagged.npy", "moments/means.npy", "moments/places.npy"
 LARGEST_FILE_BYTES = 256 << 20
 GOLDEN_STEPS = 200
 WIDEST_TOLERANCE = 0.05  # of a presence
@@ -53,6 +55,8 @@ class Manifest:
         Factor on the EMG in microvolts before the front.
     networks : dict of precision -> file name
     hashes : dict of file name -> sha256
+    loading : float
+        Ridge that the filters are solved with (0 without a front).
     golden_lsb_uv : float
         Microvolts per count of the golden excerpt.
     tolerance : dict of precision -> float
@@ -77,6 +81,7 @@ class Manifest:
     networks: dict[str, str]
     golden_lsb_uv: float
     tolerance: dict[str, float]
+    loading: float = 0.0
     montage: str = "mono"
     unit: str = "uV"
     window: int = WINDOW
@@ -118,6 +123,24 @@ class Bundle:
             return None
         return self.array(KERNELS), self.array(SCALE)
 
+    def height(self) -> NDArray[np.float64]:
+        """Median peak of each scaled filter output at a discharge: float64 (inputs,)."""
+        return self.array(HEIGHT)
+
+    def moments(self) -> Moments | None:
+        """Of the training record, from which the filters can be solved again; or None."""
+        if LAGGED not in self.files:
+            return None
+        lagged, means = (self.array(n).astype(np.float64) for n in (LAGGED, MEANS))
+        return Moments(lagged, means, 0.0, np.ones(len(means)))
+
+    def places(self) -> Places | None:
+        """Where the channels lie on the grid, if that is known."""
+        if PLACES not in self.files:
+            return None
+        row, column, ied = self.array(PLACES)
+        return Places(row.astype(np.int64), column.astype(np.int64), float(ied[0]))
+
 
 def arm_id(bundles: list[Bundle]) -> int:
     """What a controller must name to arm a decoder of these bundles, in this order."""
@@ -134,6 +157,20 @@ def save_array(array: NDArray[Any]) -> bytes:
     out = io.BytesIO()
     np.save(out, array, allow_pickle=False)
     return out.getvalue()
+
+
+def front_files(
+    kernels: Floats, scale: Floats, height: NDArray[np.float64], moments: Moments,
+    places: Places | None,
+) -> dict[str, bytes]:
+    """Files of a front: its filters, and what they are solved again from."""
+    arrays: dict[str, NDArray[Any]] = {KERNELS: kernels, SCALE: scale, HEIGHT: height,
+                                       LAGGED: moments.lagged.astype(np.float32),
+                                       MEANS: moments.means.astype(np.float32)}
+    if places:
+        distance = np.full(len(places.row), places.ied_mm)
+        arrays[PLACES] = np.stack([places.row, places.column, distance]).astype(np.float32)
+    return {name: save_array(array) for name, array in arrays.items()}
 
 
 def write_bundle(path: str | Path, manifest: Manifest, files: dict[str, bytes]) -> None:
@@ -228,6 +265,7 @@ LIMITS = {
     "label_lag": _each(_whole(-WINDOW, WINDOW)),
     "thresholds": _each(_number(0.01, 0.99)),
     "refractory": _whole(STEP // 2, 2048),
+    "loading": _number(0, 1),
     "golden_lsb_uv": _number(1e-9, 1e3),
     # Golden windows prove an engine only if they may differ by little.
     "tolerance": (f"at most {WIDEST_TOLERANCE:g} per precision", lambda v: isinstance(v, dict)
@@ -235,16 +273,31 @@ LIMITS = {
 }
 
 
-def _arrays(m: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
+def _arrays(m: Manifest, files: dict[str, bytes]) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Type and shape of every array that goes with a manifest."""
     wanted: dict[str, tuple[str, tuple[int, ...]]] = {}
     if m.history_samples:
         rows = (m.history_samples + 1) * len(m.channel_map)
-        wanted = {KERNELS: ("float32", (rows, m.inputs)), SCALE: ("float32", (m.inputs,))}
+        wanted = {KERNELS: ("float32", (rows, m.inputs)), SCALE: ("float32", (m.inputs,)),
+                  HEIGHT: ("float64", (m.inputs,))}
+        channels, lags = len(m.channel_map), m.history_samples + 1 + 2 * MARGIN
+        if LAGGED in files:
+            wanted |= {LAGGED: ("float32", (lags, channels, channels)),
+                       MEANS: ("float32", (m.inputs, lags, channels))}
+        if PLACES in files:
+            wanted[PLACES] = ("float32", (3, channels))
     samples = m.history_samples + WINDOW + STEP * (GOLDEN_STEPS - 1)
     wanted["golden/emg.npy"] = ("int16", (samples, m.channels))
     presence = {f"golden/presence.{p}.npy": ("float32", (GOLDEN_STEPS, m.n_mu)) for p in m.networks}
     return wanted | presence
+
+
+def _is_grid(places: Floats) -> bool:
+    """Whether row, column (whole, below 256, each place once) and distance (mm) can be true."""
+    row, column, ied = places
+    whole = (places[:2] == np.rint(places[:2])).all() and places[:2].min() >= 0
+    return bool(whole and places[:2].max() < 256 and len({*zip(row, column, strict=True)})
+                == len(row) and (ied == ied[0]).all() and 0.5 <= ied[0] <= 100)
 
 
 def _check(path: Path, bundle: Bundle) -> None:
@@ -269,13 +322,15 @@ def _check(path: Path, bundle: Bundle) -> None:
             raise InputError(f"{path}: {what} is {came}, must be {allowed}; export it again")
     if not all(0 <= c < m.channels for c in m.channel_map):
         raise InputError(f"{path}: channel_map points outside the {m.channels} channels")
-    for name, (kind, shape) in _arrays(m).items():
+    for name, (kind, shape) in _arrays(m, bundle.files).items():
         array = bundle.array(name)
         if array.dtype != kind or array.shape != shape:
             raise InputError(f"{path}: {name} is {array.dtype} {array.shape}, must be {kind} "
                              f"{shape}; export it again")
-        if not np.isfinite(array).all() or (name == SCALE and not (array > 0).all()):
+        if not np.isfinite(array).all() or (name in (SCALE, HEIGHT) and not (array > 0).all()):
             raise InputError(f"{path}: {name} holds numbers that cannot be; export it again")
+        if name == PLACES and not _is_grid(array):
+            raise InputError(f"{path}: {name} is no grid of electrodes; export it again")
 
 
 def read_bundle(path: str | Path) -> Bundle:

@@ -12,26 +12,31 @@ import keras
 import numpy as np
 import onnx
 import tensorflow as tf
-from numpy.typing import NDArray
 
-from spikewire import filters, network
+from spikewire import network
 from spikewire.bundle import (
-    GOLDEN_STEPS,
+    WIDEST_TOLERANCE,
     Manifest,
     arm_id,
+    front_files,
     read_bundle,
     save_array,
     write_bundle,
 )
 from spikewire.decide import REFRACTORY_SAMPLES
+from spikewire.golden import golden_counts, golden_windows, run_onnx
 from spikewire.model import Model, one_window
-from spikewire.signals import STEP, WINDOW, Floats, InputError, Labels, Recording
+from spikewire.moments import places_of
+from spikewire.quantize import quantize
+from spikewire.rehearse import evaluate, inputs_of, windows_of
+from spikewire.signals import WINDOW, Floats, InputError, Labels, Recording, SpikeTrains
 from spikewire.train import LINEAR_THRESHOLD
 
 OPSET = 17  # the newest that tf2onnx writes well and every TensorRT of JetPack 6 reads
-PRECISIONS = ("fp32", "fp16")
-# Largest difference of a presence from Keras. fp32 leaves room for other orders of summation.
-TOLERANCE = {"fp32": 1e-5, "fp16": 2e-2}
+PRECISIONS = ("fp32", "fp16", "int8")
+# Largest difference of a presence from Keras. fp32 leaves room for other orders of summation; int8
+# moves a steep presence far without moving a decision: see the F1 that mu-export measures.
+TOLERANCE = {"fp32": 1e-5, "fp16": 2e-2, "int8": 0.15}
 BASELINE_LOOK_AHEAD = 20
 
 
@@ -128,39 +133,37 @@ def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
         return convert_float_to_float16(graph, keep_io_types=True, node_block_list=linear)
 
 
-def run_onnx(graph: onnx.ModelProto, windows: Floats) -> Floats:
-    """Presence of every window by ONNX Runtime: float32 (windows, n_mu)."""
-    import onnxruntime
+def in_precision(
+    graph: onnx.ModelProto, precision: str, record: Floats | None = None
+) -> onnx.ModelProto:
+    """A copy of an fp32 graph in another precision; `record` calibrates int8 activations."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(graph)
+    if precision == "fp16":
+        copy = to_fp16(copy)
+    elif precision == "int8":
+        copy = quantize(copy, record)
+    return canonical(copy)
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), options,
-                                           ["CPUExecutionProvider"])
-    out = [session.run(["presence"], {"x": w[None]})[0][0] for w in windows]
-    return np.stack(out)
+
+def compared(
+    graph: bytes, precision: str, windows: Floats, wanted: Floats
+) -> tuple[Floats, float]:
+    """Presences of a graph, and their largest difference from Keras, refused if it is large."""
+    got = run_onnx(graph, windows)
+    difference = float(np.abs(got - wanted).max())
+    if not difference <= TOLERANCE[precision]:
+        raise InputError(
+            f"{precision}: ONNX Runtime differs from Keras by {difference:.2g}, allowed is "
+            f"{TOLERANCE[precision]:g}; the bundle was not written; take another --trt"
+        )
+    return got, difference
 
 
 def keras_presence(net: keras.Model, windows: Floats) -> Floats:
     """Presence of every window by Keras: float32 (windows, n_mu)."""
     presence, _ = network.as_pair(net(tf.constant(windows), training=False))
     return tf.sigmoid(presence[:, 0]).numpy()
-
-
-def golden_counts(excerpt: Recording, history: int) -> tuple[NDArray[np.int16], float]:
-    """The last history + 120 + 20 x 199 samples as 16-bit counts, and microvolts per count."""
-    emg = excerpt.emg[-(history + WINDOW + STEP * (GOLDEN_STEPS - 1)) :]
-    lsb_uv = float(np.abs(emg).max()) / 32767
-    return np.round(emg / np.float32(lsb_uv)).astype(np.int16), lsb_uv
-
-
-def golden_windows(counts: NDArray[np.int16], lsb_uv: float, manifest: Manifest,
-                   bank: Floats | None) -> Floats:
-    """Network inputs of the 200 golden windows: float32 (200, 120, inputs)."""
-    emg = counts.astype(np.float32) * np.float32(lsb_uv) * np.float32(manifest.input_scale)
-    x = emg if bank is None else filters.apply(emg, bank)
-    first = manifest.history_samples
-    return np.stack([x[first + STEP * k : first + STEP * k + WINDOW] for k in range(GOLDEN_STEPS)])
 
 
 def describe(model: Model, decoder: str, name: str) -> tuple[keras.Model, Manifest]:
@@ -178,14 +181,16 @@ def describe(model: Model, decoder: str, name: str) -> tuple[keras.Model, Manife
         channel_map=list(range(channels)), n_mu=n_mu, inputs=channels if raw else n_mu,
         look_ahead=look_ahead, history_samples=0 if raw else model.recipe.delays - 1,
         input_scale=facts["input_scale"] if raw else 1.0, label_lag=[0] * n_mu,
-        thresholds=[threshold] * n_mu, refractory=REFRACTORY_SAMPLES, networks={},
+        thresholds=[threshold] * n_mu, loading=0.0 if raw else front.loading,
+        refractory=REFRACTORY_SAMPLES, networks={},
         golden_lsb_uv=0.0, tolerance={},
         training={k: v for k, v in facts.items() if k not in ("history", "hashes")},
     )
 
 
 def export(
-    model: Model, path: Path, precisions: Sequence[str] = ("fp32",), decoder: str = "auto"
+    model: Model, path: Path, precisions: Sequence[str] = ("fp32",), decoder: str = "auto",
+    calibration: Recording | None = None, trains: SpikeTrains | None = None,
 ) -> dict[str, Any]:
     """Write a bundle; return its facts, the measured differences among them.
 
@@ -193,13 +198,15 @@ def export(
     ----------
     model : Model
     path : Path, ends in .mub
-    precisions : of "fp32", "fp16"; fp32 is always in
+    precisions : of "fp32", "fp16", "int8"; fp32 is always in
     decoder : "auto" (the better on the validation part), "network" or "linear"
+    calibration : Recording or None, whose range int8 activations get (None: only weights are int8)
+    trains : SpikeTrains or None, of the calibration record: every precision is scored against it
 
     Raises
     ------
     InputError
-        ONNX Runtime differs from Keras beyond the tolerance.
+        ONNX Runtime differs from Keras beyond the tolerance, or the calibration does not fit.
     """
     decoder = model.facts["decoder"] if decoder == "auto" else decoder
     net, manifest = describe(model, decoder, path.stem)
@@ -209,28 +216,23 @@ def export(
     wanted = keras_presence(net, windows)
     files = {"golden/emg.npy": save_array(counts)}
     if bank is not None:
-        files["front/kernels.npy"] = save_array(model.front.kernels)
-        files["front/scale.npy"] = save_array(model.front.scale)
-    graph = to_onnx(net)
-    differences = {}
-    for precision in dict.fromkeys(("fp32", *precisions)):
-        graph_p = onnx.ModelProto()
-        graph_p.CopyFrom(graph)
-        graph_p = graph_p if precision == "fp32" else to_fp16(graph_p)
-        graph_p = canonical(graph_p)
-        got = run_onnx(graph_p, windows)
-        differences[precision] = float(np.abs(got - wanted).max())
-        if not differences[precision] <= TOLERANCE[precision]:
-            raise InputError(
-                f"{precision}: ONNX Runtime differs from Keras by {differences[precision]:.2g}, "
-                f"allowed is {TOLERANCE[precision]:g}; the bundle was not written"
-            )
-        files[f"network.{precision}.onnx"] = graph_p.SerializeToString(deterministic=True)
-        files[f"golden/presence.{precision}.npy"] = save_array(
-            wanted if precision == "fp32" else got)
+        front = model.front
+        files |= front_files(front.kernels, front.scale, front.height, front.moments,
+                             places_of(model.golden))
+    record = None if calibration is None else windows_of(inputs_of(calibration, manifest, bank))
+    networks = {p: f"network.{p}.onnx" for p in dict.fromkeys(("fp32", *precisions))}
+    graph, differences = to_onnx(net), {}
+    for precision, name in networks.items():
+        content = in_precision(graph, precision, record).SerializeToString(deterministic=True)
+        got, differences[precision] = compared(content, precision, windows, wanted)
+        files |= {name: content, f"golden/presence.{precision}.npy": save_array(
+            wanted if precision == "fp32" else got)}
+    scores = {} if record is None or trains is None else {
+        p: evaluate(files[name], record, manifest, trains)["f1"] for p, name in networks.items()}
     write_bundle(path, replace(
-        manifest, golden_lsb_uv=lsb_uv, tolerance={p: TOLERANCE[p] for p in differences},
-        networks={p: f"network.{p}.onnx" for p in differences}), files)
+        manifest, golden_lsb_uv=lsb_uv, networks=networks,
+        tolerance={p: min(TOLERANCE[p], WIDEST_TOLERANCE) for p in networks}), files)
     return {"bundle": str(path), "decoder": decoder, "n_mu": manifest.n_mu,
             "arm_id": f"{arm_id([read_bundle(path)]):08x}", "precisions": differences,
-            "bytes": path.stat().st_size}
+            "network_bytes": {p: len(files[name]) for p, name in networks.items()},
+            "f1": scores, "bytes": path.stat().st_size}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikewire.signals import Floats, Times
+from spikewire.signals import Floats, Recording, Times
 
 Doubles = NDArray[np.float64]
 
@@ -22,6 +22,25 @@ MARGIN = 12  # samples kept on both sides of what the filters need, for moves an
 HALF_WIDTH = 8  # of the windowed sinc that interpolates between samples
 # Fourth difference: passes white noise, leaves 1e-3 of EMG (below 200 Hz at 2048 Hz).
 HIGH_PASS = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the channels lie on the grid: row and column of each, and the distance between them."""
+
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
+    ied_mm: float
+
+
+def places_of(recording: Recording) -> Places | None:
+    """Places of a recording's channels; None if it does not know them, or they are no grid."""
+    row, column, ied = recording.grid_row, recording.grid_col, recording.ied_mm
+    if row is None or column is None or not ied or min(row.min(), column.min()) < 0:
+        return None
+    if row.max() < 2 or column.max() < 1 or len(set(zip(row, column, strict=True))) != len(row):
+        return None
+    return Places(row, column, ied)
 
 
 @dataclass(frozen=True)

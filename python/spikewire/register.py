@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikewire import filters
-from spikewire.moments import MARGIN, Moments, between_samples
+from spikewire.moments import MARGIN, Moments, Places, between_samples
 from spikewire.peaks import judge, maxima
 from spikewire.signals import Floats
 
@@ -31,21 +31,13 @@ NUGGET = 1e-3
 # Variance missed at a distance of `gap` rows, as a share of what a left-out row's neighbours miss.
 GAP_ERROR = 3.0
 HEARD = 0.5  # share of the new signal's own covariance in what filters are solved from
-DEAD, NOISY = 0.1, 10.0  # amplitude against the other channels, relative to training
+DEAD = 0.2  # amplitude against the other channels', relative to training
+NOISY = 1.5  # white noise, times the channel's whole amplitude in training
 GAIN_RANGE = (0.4, 2.5)
 SHARPNESS = 8
 COST = 0.01  # quality that each changed number must bring
 MIN_RISE = 0.01  # quality that the whole must bring over the filters in use
 LIMIT_MM, LIMIT_AROUND_MM, SLOWEST, FASTEST = 9.0, 6.5, 0.8, 1.15
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where the channels lie on the grid: row and column of each, and the distance between them."""
-
-    row: NDArray[np.int64]
-    column: NDArray[np.int64]
-    ied_mm: float
 
 
 @dataclass(frozen=True)
@@ -226,9 +218,10 @@ def gains(moments: Moments, heard: Moments) -> tuple[Doubles, NDArray[np.bool_]]
     now = np.diag(heard.lagged[0]) - heard.noise()
     gain = np.sqrt(np.maximum(now, 0) / np.maximum(was, 1e-12))
     gain = gain / max(float(np.median(gain)), 1e-12)
-    noisy = np.sqrt(heard.noise() / np.maximum(np.diag(moments.lagged[0]), 1e-12))
-    noisy = noisy > NOISY * max(float(np.median(gain)), 1.0)
-    good = (gain > DEAD) & (np.diag(heard.lagged[0]) > 0) & ~noisy
+    noise = np.sqrt(heard.noise() / np.maximum(np.diag(moments.lagged[0]), 1e-12))
+    amplitude = np.sqrt(np.diag(heard.lagged[0]) / np.maximum(was, 1e-12))
+    good = (amplitude > DEAD * np.median(amplitude)) & (amplitude > 0)
+    good &= noise <= NOISY * max(float(np.median(amplitude)), 1.0)
     return gain.clip(*GAIN_RANGE), good
 
 

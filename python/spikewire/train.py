@@ -61,6 +61,18 @@ def run(net: keras.Model, x: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.T
     return tf.reshape(presence, (-1, windows, n_mu)), position
 
 
+def loss(
+    net: keras.Model, recipe: Recipe, x: tf.Tensor, y: tf.Tensor, where: tf.Tensor, training: bool
+) -> tf.Tensor:
+    """Cross-entropy of the presences, and of the positions where a discharge is."""
+    presence, position = run(net, x, training)
+    error = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(y, presence))
+    if position is None:
+        return error
+    entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(where, position)
+    return error + recipe.position_weight * tf.reduce_mean(entropy * y)
+
+
 def make_step(net: keras.Model, recipe: Recipe) -> Callable[..., tf.Tensor]:
     """One compiled step of gradient descent: (x, presence, position, rate) -> loss."""
     clip = recipe.clip_norm or None
@@ -71,15 +83,11 @@ def make_step(net: keras.Model, recipe: Recipe) -> Callable[..., tf.Tensor]:
     def step(x: tf.Tensor, y: tf.Tensor, where: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             noisy = x + recipe.noise * tf.random.normal(tf.shape(x))
-            presence, position = run(net, noisy, True)
-            loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(y, presence))
-            if position is not None:
-                entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(where, position)
-                loss += recipe.position_weight * tf.reduce_mean(entropy * y)
+            error = loss(net, recipe, noisy, y, where, True)
         optimizer.learning_rate = rate
-        gradients = tape.gradient(loss, net.trainable_variables)
+        gradients = tape.gradient(error, net.trainable_variables)
         optimizer.apply_gradients(zip(gradients, net.trainable_variables, strict=True))
-        return loss
+        return error
 
     return step
 

@@ -28,11 +28,13 @@ def parser() -> argparse.ArgumentParser:
                    help="serial:PORT?baud=921600&profile=full|short, null:, loopback:; "
                         "arm=1 lets it arm")
     p.add_argument("--engine", default="auto", help="auto, ort, null (an idle control)")
-    p.add_argument("--precision", choices=["fp32", "fp16"], default="fp32")
+    p.add_argument("--precision", choices=["fp32", "fp16", "int8"], default="fp32")
     p.add_argument("--pace", choices=["real", "max"], default="real",
                    help="max: as fast as the machine allows, on a clock of its own")
     p.add_argument("--duration", type=float, metavar="S", help="stop after S seconds of signal")
     p.add_argument("--record", metavar="LOG.mcap", help="log samples, spikes, states and frames")
+    p.add_argument("--no-upkeep", action="store_true",
+                   help="leave filters and scales as the bundle has them")
     p.add_argument("--trains", metavar="OUT.npz", help="write the decoded spike trains")
     p.add_argument("--json", action="store_true", help="print the summary as JSON")
     return p
@@ -100,6 +102,7 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
     from spikewire.runtime.engine import open_engine
     from spikewire.runtime.loop import Loop
     from spikewire.runtime.spool import Spool
+    from spikewire.runtime.upkeep import Upkeep
     from spikewire.signals import InputError
 
     if args.duration is not None and not args.duration > 0:
@@ -122,7 +125,11 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
         if came != wanted:
             raise InputError(f"source {args.source}: {what} {came:g}, the bundle was trained on "
                              f"{wanted:g}; use a bundle made for this source")
-    loop = Loop(source, bundle, engine, links, clock)
+    upkeep = None
+    if not args.no_upkeep and engine.for_control and bundle.moments():
+        upkeep = Upkeep(bundle, engine, inline=args.pace == "max")
+        opened.callback(upkeep.close)
+    loop = Loop(source, bundle, engine, links, clock, upkeep=upkeep)
     if args.trains:
         loop.spool = Spool()
         opened.callback(loop.spool.close)

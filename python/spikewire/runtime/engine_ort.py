@@ -24,6 +24,8 @@ class OrtEngine:
         # One thread, no spinning: on a shared board spinning threads wreck the tail latency.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # int8 weights become float32 once, at load, and no sum depends on a CPU's integer units.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
             model = bundle.files[m.networks[precision]]
             self._session = ort.InferenceSession(model, options, ["CPUExecutionProvider"])

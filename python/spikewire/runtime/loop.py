@@ -25,6 +25,7 @@ from spikewire.runtime.engine import Engine
 from spikewire.runtime.guard import DEGRADED, VALID, Guard, Health
 from spikewire.runtime.meter import Meter
 from spikewire.runtime.spool import Spool
+from spikewire.runtime.upkeep import Upkeep
 from spikewire.runtime.window import Cut, Window
 from spikewire.signals import STEP
 
@@ -57,15 +58,16 @@ class Loop:
     bundle : Bundle
     log : RunLog or None
     spool : Spool or None
+    upkeep : Upkeep or None
     """
 
     def __init__(
         self, source: Source, bundle: Bundle, engine: Engine, links: list[Link], clock: Clock,
-        log: RunLog | None = None, spool: Spool | None = None,
+        log: RunLog | None = None, spool: Spool | None = None, upkeep: Upkeep | None = None,
     ) -> None:
         m = bundle.manifest
         self.source, self.engine, self.links, self.clock = source, engine, links, clock
-        self.log, self.spool, self.tally = log, spool, Tally()
+        self.log, self.spool, self.upkeep, self.tally = log, spool, upkeep, Tally()
         self.drive = Drive(source.fs_hz)
         self.guard = Guard(arm_id([bundle]),
                            source.block_samples <= STEP and engine.for_control)
@@ -115,12 +117,16 @@ class Loop:
             self.tally.gaps += 1
             self._interrupted(cut.gap / self.source.fs_hz)
         self.engine.advance(cut.emg)
+        if self.upkeep:
+            self.upkeep.step(cut.emg)
         self._end = cut.end
         self.tally.steps += 1
 
     def _interrupted(self, gap_s: float) -> None:
         """Forget what lies before a hole in the stream."""
         self.engine.reset()
+        if self.upkeep:
+            self.upkeep.reset()
         self._decide.reset()
         self.drive.reset()
         self._gap_s = gap_s
@@ -133,6 +139,8 @@ class Loop:
         if self.engine.ready:
             presence, position = self.engine.decode()
             finite = bool(np.isfinite(presence).all())
+            if self.upkeep:  # a source that has lost its unit says nothing
+                presence[self.upkeep.muted] = 0
             counts, times = self._decide.step(cut.end, presence, position)
             self.tally.decoded += 1
             if not cut.gap:  # a step right after a gap says so, whatever the engine
@@ -173,7 +181,7 @@ class Loop:
         step = Step(
             state=state, step=self.tally.steps, sample_time_us=int(1e6 * (now - health.age_s)),
             age_ms=1e3 * max(health.age_s, 0.0), faults=faults, drive=(drive, *3 * (float("nan"),)),
-            n_mu=self._manifest.n_mu, good_channels=len(self._manifest.channel_map),
+            n_mu=self._manifest.n_mu, good_channels=self._good_channels(),
             model_id16=self._model_id16,
             counts=counts if valid and counts is not None else NONE_FIRED,
         )
@@ -188,6 +196,10 @@ class Loop:
             })
         if lost:
             raise lost
+
+    def _good_channels(self) -> int:
+        """Channels in use."""
+        return self.upkeep.good_channels if self.upkeep else len(self._manifest.channel_map)
 
     def _exchange(self, step: Step, now: float) -> LinkError | None:
         """Send to every link, then hear them; a lost link keeps no frame from the others."""
@@ -219,4 +231,5 @@ class Loop:
             "compute_ms": t.compute.summary(), "drive_delay_ms": 1e3 * self.drive.delay_s,
             "links": [{"uri": k.uri, "sent": k.sent, "dropped": k.dropped} for k in self.links],
             "arm_id": f"{self.guard.arm_id:08x}",
+            "upkeep": self.upkeep.summary() if self.upkeep else None,
         }
