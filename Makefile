@@ -25,7 +25,7 @@ $(READY): pyproject.toml .ci/constraints.txt
 	  % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c .ci/constraints.txt \
-	  -e '.[train-cpu,ort,dev]'
+	  -e '.[train-cpu,ort,study,dev]'
 	@touch $@
 
 clean:

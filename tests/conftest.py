@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from spikewire.bundle import GOLDEN_STEPS, Manifest, save_array, write_bundle
+from spikewire.moments import Moments, measure
 from spikewire.signals import STEP, WINDOW, Recording, SpikeTrains
 
 FS_HZ = 2048.0
@@ -125,7 +126,9 @@ def matched_bank(made: Synthetic) -> np.ndarray:
     return np.stack(rows, axis=1).astype(np.float32)
 
 
-def make_bundle(path: Path, made: Synthetic, **changes: object) -> Path:
+def make_bundle(
+    path: Path, made: Synthetic, more: dict[str, bytes] | None = None, **changes: object
+) -> Path:
     """A bundle of matched filters with the linear head; `changes` go into its manifest."""
     bank = matched_bank(made)
     scale = np.ones(UNITS, np.float32)
@@ -153,14 +156,36 @@ def make_bundle(path: Path, made: Synthetic, **changes: object) -> Path:
         "network.fp32.onnx": linear_graph(thresholds), "front/kernels.npy": save_array(bank),
         "front/scale.npy": save_array(scale), "front/height.npy": save_array(np.ones(UNITS)),
         "golden/emg.npy": save_array(counts),
-        "golden/presence.fp32.npy": save_array(golden),
+        "golden/presence.fp32.npy": save_array(golden), **(more or {}),
     })
     return path
+
+
+def moments_of(made: Synthetic) -> Moments:
+    """Moments of the synthetic record, labels where the matched filters peak."""
+    starts = [int(np.argmax(np.square(s).sum(axis=1))) - DELAYS // 2 for s in made.templates]
+    labels = [t + max(s, 0) + DELAYS - 1
+              for t, s in zip(made.truth.times, starts, strict=True)]
+    return measure([made.recording.emg], [labels], DELAYS)
+
+
+def make_kept_bundle(path: Path, made: Synthetic) -> Path:
+    """A bundle that carries the moments of its record, so that it can be adapted and kept up."""
+    moments = moments_of(made)
+    return make_bundle(path, made, {
+        "moments/lagged.npy": save_array(moments.lagged.astype(np.float32)),
+        "moments/means.npy": save_array(moments.means.astype(np.float32)),
+    }, loading=1e-3)
 
 
 @pytest.fixture(scope="session")
 def bundle_path(synthetic: Synthetic, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_bundle(tmp_path_factory.mktemp("bundle") / "synthetic.mub", synthetic)
+
+
+@pytest.fixture(scope="session")
+def kept_bundle_path(synthetic: Synthetic, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_kept_bundle(tmp_path_factory.mktemp("kept") / "kept.mub", synthetic)
 
 
 @pytest.fixture(scope="session")

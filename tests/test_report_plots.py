@@ -53,3 +53,17 @@ def test_histogram_has_a_bar_for_every_filled_bin() -> None:
     svg = plots.histogram(values, "ms", 80)
     counts, _ = np.histogram(values, 120, (0, 80 * 1.02))
     assert len(list(ET.fromstring(svg).iter("rect"))) == np.count_nonzero(counts)
+
+
+def test_curves_are_named_and_leave_out_what_is_unknown() -> None:
+    svg = plots.curves([("step 5", [20, 120], [0.25, 0.75]), ("a < b", [20, 40], [np.nan, 1.0])],
+                       "window", "F1")
+    names = [t.text for t in ET.fromstring(svg).iter("text")]
+    assert {"step 5", "a < b"} <= set(names)
+    dots = [(float(c.get("cx", 0)), float(c.get("cy", 0)))
+            for c in ET.fromstring(svg).iter("circle")]
+    assert len(dots) == 3
+    low, high, top = dots
+    assert low[0] == pytest.approx(plots.LEFT, abs=0.06)
+    assert top[1] < high[1] < low[1]
+    assert low[1] - high[1] == pytest.approx(2 * (high[1] - top[1]), abs=0.3)

@@ -23,19 +23,21 @@ def mo_dcnn(
     trunk: Sequence[int] = (128, 128),
     heads: Sequence[int] = (128, 64, 256),
     dropout: float = 0.5,
+    window: int = WINDOW,
 ) -> keras.Model:
     """MO-DCNN of Wen et al. 2021, section 2.2: shared C1, C2, pool; C3 to F2 for each motor unit.
 
     Valid convolutions of kernel 3 and pools of 2 give the published 5,241,994 weights for 64
-    channels and ten units. Dropout acts on the inputs of C3, F1 and F2.
+    channels and ten units. Dropout acts on the inputs of C3, F1 and F2. A window of 20 samples, the
+    paper's shortest, leaves two columns before F1; 16 is the least.
 
     Returns
     -------
     keras.Model
-        float32 (batch, 120, channels) -> presence logits float32 (batch, 1, n_mu). The sigmoid is
-        applied by the loss and by the exported graph.
+        float32 (batch, window, channels) -> presence logits float32 (batch, 1, n_mu). The sigmoid
+        is applied by the loss and by the exported graph.
     """
-    emg = keras.Input((WINDOW, channels), name="x")
+    emg = keras.Input((window, channels), name="x")
     shared = layers.Conv1D(trunk[0], 3, activation="relu", name="c1")(emg)
     shared = layers.Conv1D(trunk[1], 3, activation="relu", name="c2")(shared)
     shared = layers.MaxPooling1D(2, name="p1")(shared)

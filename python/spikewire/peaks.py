@@ -15,6 +15,7 @@ from spikewire.signals import STEP, Floats
 
 Doubles = NDArray[np.float64]
 
+INTERVAL_STEPS, FEWEST_INTERVALS = (3, 25), 10
 DUPLICATE = 0.5  # agreement, within a step, beyond which two sources are one unit
 
 
@@ -27,12 +28,14 @@ class Peaks:
     height : float64 (n_mu,), median of the high cluster; NaN without one
     sil : float64 (n_mu,), silhouette of the two clusters of squared peaks
     count : int64 (n_mu,), peaks in the high cluster
+    cov : float64 (n_mu,), coefficient of variation of their intervals of 30 to 250 ms; NaN if few
     fired : bool (steps, n_mu), where they are
     """
 
     height: Doubles
     sil: Doubles
     count: NDArray[np.int64]
+    cov: Doubles
     fired: NDArray[np.bool_]
 
     def distinct(self) -> NDArray[np.bool_]:
@@ -86,7 +89,7 @@ def judge(steps: Floats) -> Peaks:
     middle = steps[1:-1]
     peak = (middle > steps[:-2]) & (middle >= steps[2:]) & (middle > 0)
     n_mu = steps.shape[1]
-    height, sil = np.full(n_mu, np.nan), np.zeros(n_mu)
+    height, sil, cov = np.full(n_mu, np.nan), np.zeros(n_mu), np.full(n_mu, np.nan)
     count, fired = np.zeros(n_mu, np.int64), np.zeros(steps.shape, bool)
     for unit in range(n_mu):
         at = np.flatnonzero(peak[:, unit])
@@ -98,4 +101,8 @@ def judge(steps: Floats) -> Peaks:
         height[unit] = np.sqrt(np.median(high))
         sil[unit], count[unit] = silhouette(power, threshold), len(high)
         fired[1 + at[power >= threshold], unit] = True
-    return Peaks(height, sil, count, fired)
+        gaps = np.diff(at[power >= threshold])
+        gaps = gaps[(gaps >= INTERVAL_STEPS[0]) & (gaps <= INTERVAL_STEPS[1])]
+        if len(gaps) >= FEWEST_INTERVALS:
+            cov[unit] = gaps.std() / gaps.mean()
+    return Peaks(height, sil, count, cov, fired)

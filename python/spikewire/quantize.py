@@ -16,12 +16,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from spikewire.rehearse import open_session
+from spikewire.golden import open_session
 from spikewire.signals import Floats, InputError
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 LARGEST = 127  # symmetric: -128 is not used, since TensorRT takes zero points of 0 only
-RANGE_WINDOWS = 500  # of a calibration record, evenly taken
+RANGE_WINDOWS = 3000  # of a calibration record, evenly taken
 
 
 def weight_of(node: onnx.NodeProto, constants: dict[str, Floats]) -> Floats | None:
@@ -54,9 +54,10 @@ def ranges(graph: onnx.ModelProto, names: Sequence[str], windows: Floats) -> dic
     inner = [n for n in dict.fromkeys(names) if n != "x"]
     probed.graph.output.extend(
         helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in inner)
-    session = open_session(probed)
-    largest = {"x": float(np.abs(windows).max())} | dict.fromkeys(inner, 0.0)
-    for window in windows[:: -(-len(windows) // RANGE_WINDOWS)]:
+    session = open_session(probed.SerializeToString())
+    taken = windows[:: -(-len(windows) // RANGE_WINDOWS)]
+    largest = {"x": float(np.abs(taken).max())} | dict.fromkeys(inner, 0.0)
+    for window in taken if inner else ():
         values = session.run(inner, {"x": np.ascontiguousarray(window)[None]})
         for name, value in zip(inner, values, strict=True):
             largest[name] = max(largest[name], float(np.abs(value).max()))
@@ -64,7 +65,13 @@ def ranges(graph: onnx.ModelProto, names: Sequence[str], windows: Floats) -> dic
 
 
 class Writer:
-    """Nodes and constants of the int8 graph, in the order of the float graph."""
+    """Nodes and constants of the int8 graph, in the order of the float graph.
+
+    Parameters
+    ----------
+    largest : dict of tensor name -> magnitude, or None
+        Ranges of the activations that become int8.
+    """
 
     def __init__(self, largest: dict[str, float] | None) -> None:
         self.largest = largest
@@ -74,11 +81,13 @@ class Writer:
 
     def constant(self, name: str, value: Any) -> str:
         """Add a constant; return its name."""
-        self.constants.append(numpy_helper.from_array(value, name))
+        if name not in self._made:
+            self._made.add(name)
+            self.constants.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
-    def node(self, kind: str, inputs: list[str], output: str, **attributes: int) -> str:
-        """Add a node unless it is there; return its output's name."""
+    def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: int) -> str:
+        """Add a node; return its output's name."""
         if output not in self._made:
             self._made.add(output)
             self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
@@ -88,42 +97,30 @@ class Writer:
         """A node whose weight is stored in int8."""
         new = onnx.NodeProto()
         new.CopyFrom(node)
-        new.input[1], after = self._weight(node, weight)
-        if self.largest is not None:
-            new.input[0] = self._activation(node.input[0], self.largest[node.input[0]])
-        self.nodes.append(new)
-        if after is not None:
-            new.output[0] = f"{node.output[0]}_unscaled"
-            self.node("Mul", [new.output[0], after], node.output[0])
-
-    def _weight(self, node: onnx.NodeProto, weight: Floats) -> tuple[str, str | None]:
-        """The dequantised weight, and the scale that its product still needs."""
         name, axis = node.input[1], output_axis(node, weight)
-        dequantised, after = f"{name}_dequantised", None
-        batched = weight.ndim == 3
-        if batched:
-            after = f"{name}_scale"  # DequantizeLinear knows one axis: the product is scaled
-        if dequantised not in self._made:
-            numbers, scale = rounded(weight, axis)
-            inner = np.float32(1) if batched else scale.ravel()
-            self.constant(f"{name}_scale" if batched else f"{name}_channels", scale if batched
-                          else inner)
-            inputs = [self.constant(f"{name}_int8", numbers),
-                      self.constant(f"{name}_one", np.array(1, np.float32)) if batched
-                      else f"{name}_channels"]
-            self.node("DequantizeLinear", inputs, dequantised, **({} if batched else
-                                                                   {"axis": axis}))
-        return dequantised, after
+        numbers, scale = rounded(weight, axis)
+        stored = self.constant(f"{name}_int8", numbers)
+        if self.largest is not None:
+            new.input[0] = self.activation(node.input[0], self.largest[node.input[0]])
+        if weight.ndim != 3:
+            channels = self.constant(f"{name}_scale", scale.ravel())
+            new.input[1] = self.node("DequantizeLinear", [stored, channels], f"{name}_float",
+                                     axis=axis)
+            self.nodes.append(new)
+            return
+        # DequantizeLinear knows one axis only: here the product is scaled, not the weight.
+        one = self.constant(f"{name}_one", np.float32(1))
+        new.input[1] = self.node("DequantizeLinear", [stored, one], f"{name}_float")
+        new.output[0] = f"{node.output[0]}_unscaled"
+        self.nodes.append(new)
+        self.node("Mul", [new.output[0], self.constant(f"{name}_scale", scale)], node.output[0])
 
-    def _activation(self, name: str, largest: float) -> str:
-        """An activation that passes through int8."""
-        steps = f"{name}_int8"
-        if steps not in self._made:
-            scale = self.constant(f"{name}_step", np.array((largest or 1) / LARGEST, np.float32))
-            zero = self.constant(f"{name}_zero", np.array(0, np.int8))
-            self.node("QuantizeLinear", [name, scale, zero], steps)
-            self.node("DequantizeLinear", [steps, scale, zero], f"{name}_dequantised")
-        return f"{name}_dequantised"
+    def activation(self, name: str, largest: float) -> str:
+        """A tensor that passes through int8."""
+        scale = self.constant(f"{name}_scale", np.float32((largest or 1) / LARGEST))
+        zero = self.constant(f"{name}_zero", np.int8(0))
+        steps = self.node("QuantizeLinear", [name, scale, zero], f"{name}_int8")
+        return self.node("DequantizeLinear", [steps, scale, zero], f"{name}_float")
 
 
 def quantize(graph: onnx.ModelProto, windows: Floats | None = None) -> onnx.ModelProto:

@@ -45,12 +45,12 @@ class Recipe:
     learning_rate: float = 2e-3
     one_cycle: bool = True
     clip_norm: float = 1.0
-    steps: int = 800
-    check_every: int = 100
+    steps: int = 2000
+    check_every: int = 200
     windows: int = 64
     gain_jitter: float = 0.1
     noise: float = 0.05
-    augmented: float = 0.6
+    augmented: float = 0.5
     position_weight: float = 1.0
     validation_share: float = 0.25
     refit: bool = True

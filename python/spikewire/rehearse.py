@@ -8,32 +8,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikewire import filters
 from spikewire.bundle import Manifest
 from spikewire.decide import Decide, decide_all
+from spikewire.golden import open_session
 from spikewire.score import score, table
-from spikewire.signals import STEP, WINDOW, Floats, Labels, SpikeTrains
+from spikewire.signals import STEP, WINDOW, Floats, InputError, Labels, Recording, SpikeTrains
 
 TIMED, WARM_UP = 300, 30  # windows
 
 
-def open_session(graph: Any) -> Any:
-    """A one-thread ONNX Runtime session of a graph (ModelProto), set up as the engine's is."""
-    import onnxruntime
+def inputs_of(recording: Recording, manifest: Manifest, bank: Floats | None) -> Floats:
+    """Network inputs of a record: float32 (samples, inputs).
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # int8 weights become float32 once, at load, and sums do not depend on the CPU's int8 units.
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    return onnxruntime.InferenceSession(graph.SerializeToString(), options,
-                                        ["CPUExecutionProvider"])
-
-
-def run_onnx(graph: Any, windows: Floats) -> Floats:
-    """Presence of every window by ONNX Runtime: float32 (windows, n_mu)."""
-    session = open_session(graph)
-    return np.stack([session.run(["presence"], {"x": np.ascontiguousarray(w)[None]})[0][0]
-                     for w in windows])
+    Raises
+    ------
+    InputError
+        A record of another rate or number of channels, or shorter than a window.
+    """
+    samples, channels = recording.emg.shape
+    for what, came, allowed in (("rate", recording.fs_hz, manifest.fs_hz),
+                                ("number of channels", channels, manifest.channels)):
+        if came != allowed:
+            raise InputError(f"{recording.name}: {what} is {came:g}, the model was trained on "
+                             f"{allowed:g}; give a recording of the same electrodes")
+    if samples < WINDOW:
+        raise InputError(f"{recording.name}: {samples} samples, a window has {WINDOW}")
+    if bank is None:
+        return recording.emg * np.float32(manifest.input_scale)
+    return filters.apply(recording.emg, bank)
 
 
 def windows_of(x: Floats) -> Floats:
@@ -42,7 +45,7 @@ def windows_of(x: Floats) -> Floats:
     return every[::STEP].transpose(0, 2, 1)
 
 
-def evaluate(graph: Any, windows: Floats, manifest: Manifest, trains: SpikeTrains
+def evaluate(graph: bytes, windows: Floats, manifest: Manifest, trains: SpikeTrains
              ) -> dict[str, Any]:
     """Score the causal decisions over successive windows, the first of which starts at sample 0.
 
@@ -50,7 +53,17 @@ def evaluate(graph: Any, windows: Floats, manifest: Manifest, trains: SpikeTrain
     -------
     dict
         The table of `spikewire.score.table`: mean F1 and the rest.
+
+    Raises
+    ------
+    InputError
+        Labels of another rate or number of units.
     """
+    for what, came, allowed in (("rate", trains.fs_hz, manifest.fs_hz),
+                                ("number of motor units", len(trains), manifest.n_mu)):
+        if came != allowed:
+            raise InputError(f"the labels' {what} is {came:g}, the model's {allowed:g}; name the "
+                             "labels of this recording, and its --units")
     session = open_session(graph)
     names = [o.name for o in session.get_outputs()]
     n_mu, labels = manifest.n_mu, Labels(manifest.look_ahead)
@@ -70,7 +83,7 @@ def evaluate(graph: Any, windows: Floats, manifest: Manifest, trains: SpikeTrain
                        first + STEP * len(windows)))
 
 
-def milliseconds(graph: Any) -> float:
+def milliseconds(graph: bytes) -> float:
     """Median time of one window on one thread of this machine."""
     session = open_session(graph)
     (x,) = session.get_inputs()

@@ -19,11 +19,13 @@ import tensorflow as tf
 
 import spikewire
 from spikewire import dataset, network
+from spikewire.augment import Augment
 from spikewire.bundle import GOLDEN_STEPS
 from spikewire.crossfit import CrossFit, Front
 from spikewire.dataset import STRETCH, WINDOWS
 from spikewire.decide import Decide, decide_all
 from spikewire.model import Model, build
+from spikewire.moments import places_of
 from spikewire.recipe import Recipe
 from spikewire.score import score, table
 from spikewire.signals import (
@@ -189,13 +191,17 @@ class Trainer:
 
     def prepare(
         self, spans: Sequence[Span], loadings: Sequence[float]
-    ) -> tuple[Front, list[dataset.Piece]]:
-        """Front of these spans, and training pieces of network inputs."""
+    ) -> tuple[Front, list[dataset.Piece], Iterator[dataset.Piece] | None]:
+        """Front of these spans, training pieces of network inputs, and augmented ones."""
         fit = CrossFit(self.recording.emg, self.trains, spans, self.recipe.delays)
         front, outputs = fit.front(loadings)
         if self.recipe.kind != "recommended":
             outputs = [self.recording.emg[a:b] * np.float32(self.input_scale) for a, b in spans]
-        return front, dataset.pieces(outputs, spans, self.trains)
+        changed = None
+        if self.recipe.kind == "recommended" and self.recipe.augmented:
+            rng = np.random.default_rng([self.seed, 1])
+            changed = iter(Augment(fit, front, places_of(self.recording), rng))
+        return front, dataset.pieces(outputs, spans, self.trains), changed
 
     def new_network(self, front: Front) -> keras.Model:
         """Fresh weights from the seed."""
@@ -220,7 +226,9 @@ class Trainer:
         """Train without the validation part; keep the best step by mean F1 on it."""
         guard = guard_samples(self.recipe)
         fit, validation = dataset.split_validation(spans, self.recipe.validation_share, guard)
-        front, pieces = self.prepare(fit, self.recipe.loadings)
+        front, pieces, changed = self.prepare(fit, self.recipe.loadings)
+        # Only the length and the better decoder are chosen here: half the steps show both.
+        steps = max(self.recipe.steps // 2, 1) if self.recipe.refit else self.recipe.steps
         net = self.new_network(front)
         unseen = self.inputs(front, validation)
         best: dict[str, Any] = {"f1": -1.0}
@@ -237,11 +245,11 @@ class Trainer:
             history.append({"step": step, "loss": loss, "validation_f1": found["f1"]})
             if found["f1"] > best["f1"]:
                 best = found | {"step": step, "weights": net.get_weights()}
-            self.progress(0.1 + 0.5 * step / self.recipe.steps,
+            self.progress(0.05 + 0.3 * step / steps,
                           f"step {step}: loss {loss:.4f}, F1 on the validation part "
                           f"{found['f1']:.3f}")
 
-        descend(net, self.recipe, pieces, self.recipe.steps, self.seed, check)
+        descend(net, self.recipe, pieces, steps, self.seed, check, changed)
         net.set_weights(best.pop("weights"))
         linear = self.linear_score(front, validation)
         facts = {
@@ -278,12 +286,14 @@ def fit(
     report(0.0, "linear filters")
     net, front, facts = trainer.choose(spans, folder / "logs")
     if recipe.refit:
-        steps = longest_as_good(facts["history"])
-        report(0.6, f"training again on all training data, {steps} steps")
-        front, pieces = trainer.prepare(spans, [front.loading])
+        chosen = longest_as_good(facts["history"]) / facts["history"][-1]["step"]
+        steps = max(round(recipe.steps * chosen), 1)
+        report(0.35, f"training again on all training data, {steps} steps")
+        front, pieces, changed = trainer.prepare(spans, [front.loading])
         net = trainer.new_network(front)
         descend(net, replace(recipe, check_every=max(1, steps // 5)), pieces, steps, seed,
-                lambda step, loss: report(0.6 + 0.4 * step / steps, f"step {step}: {loss:.4f}"))
+                lambda step, loss: report(0.35 + 0.65 * step / steps, f"step {step}: {loss:.4f}"),
+                changed)
     facts |= {
         "recording": recording.name, "fs_hz": recording.fs_hz, "n_mu": len(trains),
         "channels": recording.emg.shape[1], "input_scale": trainer.input_scale,

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from spikewire.commands import check_parent, check_seed, guarded, progress, quiet
 
@@ -54,22 +55,22 @@ def main(argv: list[str] | None = None) -> int:
     return guarded("mu-train", lambda: run(args))
 
 
-def run(args: argparse.Namespace) -> int:
-    """Train and report."""
-    from spikewire import dataset
-    from spikewire.decompose import re_estimate
-    from spikewire.io import read_recording, read_trains
-    from spikewire.recipe import Recipe, read_recipe
-    from spikewire.signals import InputError, SpikeTrains, parse_spans
+def check_folder(path: str) -> Path:
+    """Refuse to write a model into a folder that holds anything else."""
+    from spikewire.signals import InputError
 
-    recipe = read_recipe(args.recipe) if args.recipe else Recipe()
-    out = Path(args.out)
+    out = Path(path)
     if out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - PARTS):
         raise InputError(f"{out}: exists and is no model folder; choose another name")
     check_parent(out)
-    check_seed(args.seed)
-    made_here = not out.exists()
-    recording = read_recording(args.recording, args.any_rms)
+    return out
+
+
+def read_labels(args: argparse.Namespace, recording: Any) -> Any:
+    """The spike trains of --labels, or those of them that --units names."""
+    from spikewire.io import read_trains
+    from spikewire.signals import InputError, SpikeTrains
+
     trains = read_trains(args.labels)
     if args.units:
         try:
@@ -80,6 +81,23 @@ def run(args: argparse.Namespace) -> int:
                              "commas between them") from None
     if any(len(t) and t[-1] >= len(recording.emg) for t in trains.times):
         raise InputError(f"{args.labels}: has discharges after the end of {args.recording}")
+    return trains
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train and report."""
+    from spikewire import dataset
+    from spikewire.decompose import re_estimate
+    from spikewire.io import read_recording
+    from spikewire.recipe import Recipe, read_recipe
+    from spikewire.signals import parse_spans
+
+    recipe = read_recipe(args.recipe) if args.recipe else Recipe()
+    out = check_folder(args.out)
+    check_seed(args.seed)
+    made_here = not out.exists()
+    recording = read_recording(args.recording, args.any_rms)
+    trains = read_labels(args, recording)
     hold_out = parse_spans(args.hold_out, recording.fs_hz, len(recording.emg))
     started = time.monotonic()
     with progress("train") as report, unmade(out if made_here else None):

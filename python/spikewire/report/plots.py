@@ -95,6 +95,27 @@ def line(x: ArrayLike, y: ArrayLike, x_label: str, y_label: str) -> str:
     return axes.svg(f"{y_label} over {x_label}")
 
 
+def curves(series: Sequence[tuple[str, ArrayLike, ArrayLike]], x_label: str, y_label: str) -> str:
+    """Several named curves over one axis, from 0 to 1; points that are not numbers are left out."""
+    colours = ("#0b5cad", "#b45f06", "#2e7d32", "#7b1fa2", "#c2185b", "#00838f", "#5d4037")
+    points = [(name, np.asarray(x, float), np.asarray(y, float)) for name, x, y in series]
+    ends = np.concatenate([x for _, x, _ in points] or [np.zeros(1)])
+    low, high = float(ends.min()), float(ends.max())
+    axes = Axes(260, (low, high if high > low else low + 1), (0.0, 1.0), x_label, y_label)
+    axes.y_ticks()
+    for number, (name, xs, ys) in enumerate(points):
+        colour, fine = colours[number % len(colours)], np.isfinite(ys)
+        at = [(axes.px(a), axes.py(b)) for a, b in zip(xs[fine], ys[fine], strict=True)]
+        path = "L".join(f"{a:.1f} {b:.1f}" for a, b in at) or "0 0"
+        dots = "".join(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.5" fill="{colour}"/>'
+                       for a, b in at)
+        axes.parts.append(
+            f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>{dots}'
+            f'<text x="{WIDTH - 16}" y="{axes.height - BOTTOM - 8 - 15 * number}" '
+            f'text-anchor="end" fill="{colour}">{escape(name)}</text>')
+    return axes.svg(f"{y_label} over {x_label}")
+
+
 def histogram(values: ArrayLike, x_label: str, limit: float | None = None) -> str:
     """Counts of values on a logarithmic scale, so that single late steps stay visible."""
     v = np.asarray(values, float)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from spikewire import filters
 from spikewire.bundle import Bundle
 from spikewire.moments import HIGH_PASS, Moments, measure
-from spikewire.peaks import judge, maxima
+from spikewire.peaks import Peaks, judge, maxima
 from spikewire.register import DEAD, MIN_RISE, NOISY, quality, refitted
 from spikewire.runtime.engine import Engine
 from spikewire.signals import STEP, Floats
@@ -31,11 +31,12 @@ HEARD_S = 10.0  # of signal that the filters are solved from, and between two ti
 TEND_STEPS = 1024
 # A result counts from a fixed step on, so that a replay of the log does the same.
 LOST_DUE, TEND_DUE = 50, 300
-FOLLOW = 10  # steps over which a channel's power is averaged
+FOLLOW = 10  # steps over which the median of a channel's power is taken
 WELL_STEPS = 200  # a bad channel that is in order for two seconds is used again
 VELOCITY_STEP, SLOWEST, FASTEST = 0.025, 0.85, 1.1
-CLEAR_SIL, MIN_PEAKS = 0.7, 10  # of a source whose height is believed
-MUTE_SIL, UNMUTE_SIL = 0.5, 0.65
+CLEAR_SIL, MIN_PEAKS = 0.8, 10  # of a source whose height is believed; noise alone gives 0.8
+LOWEST, HIGHEST = 0.3, 3.0  # height against the one in use
+MUTE_SIL, MUTE_COV = 0.87, 0.5  # peaks neither apart from the noise nor regular are no unit's
 MIN_MOVE = 0.05  # of a scale
 NICE = 10
 
@@ -61,6 +62,7 @@ class Solved:
     factor : float64 (n_mu,), of each unit's scale since training
     velocity : of conduction, against training
     sil : float64 (n_mu,), silhouettes when last looked at
+    lost : bool (n_mu,), sources that no longer follow a unit
     """
 
     moments: Moments
@@ -68,6 +70,7 @@ class Solved:
     factor: Doubles
     velocity: float
     sil: Doubles
+    lost: NDArray[np.bool_]
 
 
 def without(basis: Basis, now: Solved, good: NDArray[np.bool_]) -> Solved:
@@ -82,9 +85,8 @@ def tended(basis: Basis, now: Solved, emg: Floats, good: NDArray[np.bool_]) -> S
     ----------
     emg : float32 (samples, channels), the last ten seconds
     """
-    peaks = judge(maxima(filters.apply(emg, now.kernels / basis.scale)))
-    clear = (peaks.sil > CLEAR_SIL) & (peaks.count >= MIN_PEAKS)
-    now = replace(now, sil=np.where(peaks.count >= MIN_PEAKS, peaks.sil, np.nan))
+    peaks, clear = believed_heights(basis, now, emg)
+    now = heard_of(now, peaks)
     if clear.sum() < max(len(clear) / 3, 1):
         return now  # at rest, or lost: nothing to hold on to
     heard = measure([emg], [[]], now.moments.delays)
@@ -100,27 +102,52 @@ def tended(basis: Basis, now: Solved, emg: Floats, good: NDArray[np.bool_]) -> S
         if value > best:
             best, believed = value, believe
             made = replace(now, moments=moments, kernels=kernels, velocity=velocity)
-    if made is not now:
-        peaks = judge(maxima(filters.apply(emg, made.kernels / basis.scale)))
-    known = (peaks.sil > CLEAR_SIL) & (peaks.count >= MIN_PEAKS)
+    peaks, known = believed_heights(basis, made, emg)
     factor = np.where(known, np.where(known, peaks.height, 1) / basis.height, made.factor)
     moved = np.abs(factor / made.factor - 1) > MIN_MOVE
-    return replace(made, factor=np.where(moved, factor, made.factor))
+    return replace(heard_of(made, peaks), factor=np.where(moved, factor, made.factor))
+
+
+def heard_of(now: Solved, peaks: Peaks) -> Solved:
+    """Note how clear the sources are; one with few peaks keeps its verdict."""
+    enough = peaks.count >= MIN_PEAKS
+    lost = (peaks.sil < MUTE_SIL) & (np.nan_to_num(peaks.cov, nan=1.0) > MUTE_COV)
+    return replace(now, sil=np.where(enough, peaks.sil, np.nan),
+                   lost=np.where(enough, lost, now.lost))
+
+
+def believed_heights(
+    basis: Basis, now: Solved, emg: Floats
+) -> tuple[Peaks, NDArray[np.bool_]]:
+    """Peaks of the filter outputs, and which units' heights may be trusted."""
+    peaks = judge(maxima(filters.apply(emg, now.kernels / basis.scale)))
+    height = np.nan_to_num(peaks.height) / (basis.height * now.factor)
+    return peaks, ((peaks.sil > CLEAR_SIL) & (peaks.count >= MIN_PEAKS)
+                   & (height > LOWEST) & (height < HIGHEST))
 
 
 class Electrodes:
-    """Which channels live, from the running power of each and of its noise."""
+    """Which channels live, from the running power of each and of its noise.
+
+    Power is the variance inside a step, so that offsets and their jumps do not count; of ten steps
+    the median, so that one artefact does not.
+    """
 
     def __init__(self, moments: Moments) -> None:
-        self._was = np.maximum(np.diag(moments.lagged[0]) - moments.noise(), 1e-12)
-        self._rms = np.sqrt(np.diag(moments.lagged[0])).clip(1e-6)
+        power = np.einsum("lcc->lc", moments.lagged)
+        # Variance inside 20 samples of a signal with this autocorrelation.
+        far = np.arange(1, STEP)
+        inside = power[0] * (1 - 1 / STEP) - 2 * ((STEP - far) / STEP**2) @ power[1:STEP]
+        self._was = np.maximum(inside, 1e-12)
+        self._rms = np.sqrt(power[0]).clip(1e-6)
         self.good = np.ones(moments.channels, bool)
         self._before = np.zeros((len(HIGH_PASS) - 1, moments.channels), np.float32)
         self.reset()
 
     def reset(self) -> None:
         """Forget the signal, not the verdict."""
-        self._mean = self._power = self._noise = np.zeros(len(self._was))
+        self._power = np.zeros((FOLLOW, len(self._was)))
+        self._noise = np.zeros((FOLLOW, len(self._was)))
         self._seen, self._well = 0, np.zeros(len(self._was), int)
 
     def step(self, emg: Floats) -> bool:
@@ -128,19 +155,17 @@ class Electrodes:
         x = np.concatenate([self._before, emg])
         self._before = x[-len(self._before) :]
         high = sum(w * x[k : k + STEP] for k, w in enumerate(HIGH_PASS))
-        weight = 1 / min(self._seen + 1, FOLLOW)
+        at = self._seen % FOLLOW
         self._seen += 1
-        self._mean = self._mean + weight * (emg.mean(axis=0) - self._mean)
-        self._power = self._power + weight * (np.square(emg).mean(axis=0) - self._power)
-        noise = np.square(high).mean(axis=0) / np.square(HIGH_PASS).sum()
-        self._noise = self._noise + weight * (noise - self._noise)
+        self._power[at] = emg.var(axis=0)
+        self._noise[at] = np.square(high).mean(axis=0) / np.square(HIGH_PASS).sum()
         if self._seen < FOLLOW:
             return False
-        power = np.maximum(self._power - self._mean**2, 0)
-        gain = np.sqrt(np.maximum(power - self._noise, 0) / self._was)
+        power, noise = np.median(self._power, axis=0), np.median(self._noise, axis=0)
+        gain = np.sqrt(power / self._was)
         usual = max(float(np.median(gain)), 1e-6)
-        noisy = np.sqrt(self._noise) > NOISY * self._rms * max(usual, 1)
-        well = (power > 0) & (np.sqrt(power / self._was) > DEAD * usual) & ~noisy
+        noisy = np.sqrt(noise) > NOISY * self._rms * max(usual, 1)
+        well = (power > 0) & (gain > DEAD * usual) & ~noisy
         self._well = np.where(well, self._well + 1, 0)
         good = np.where(self.good, well, self._well >= WELL_STEPS)
         changed = bool((good != self.good).any())
@@ -166,7 +191,8 @@ class Upkeep:
         self._engine, self._map = engine, np.array(m.channel_map)
         self._input_scale = np.float32(m.input_scale)
         self._basis = Basis(moments, m.loading or 1e-3, front[1], bundle.height())
-        self.now = Solved(moments, front[0], np.ones(m.inputs), 1.0, np.full(m.inputs, np.nan))
+        self.now = Solved(moments, front[0], np.ones(m.inputs), 1.0, np.full(m.inputs, np.nan),
+                          np.zeros(m.inputs, bool))
         self.electrodes = Electrodes(moments)
         self.muted = np.zeros(m.inputs, bool)
         self.swaps = self.late = 0
@@ -234,9 +260,7 @@ class Upkeep:
             self._engine.set_front(made.kernels, scale)
             self.swaps += 1
         self.now = made
-        known = np.isfinite(made.sil)
-        limit = np.where(self.muted, UNMUTE_SIL, MUTE_SIL)
-        self.muted = np.where(known, made.sil < limit, self.muted)
+        self.muted = made.lost
 
     def summary(self) -> dict[str, Any]:
         """Figures for people, ready for JSON."""

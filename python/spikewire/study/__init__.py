@@ -1,0 +1,1 @@
+"""Studies of many trainings: the paper's tables again, and searches for better recipes."""

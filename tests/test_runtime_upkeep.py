@@ -1,0 +1,177 @@
+"""Upkeep against faults put into a recording of known discharges; it works inline here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from spikewire.bundle import Bundle, read_bundle
+from spikewire.runtime.upkeep import (
+    LOST_DUE,
+    TEND_DUE,
+    TEND_STEPS,
+    WELL_STEPS,
+    Electrodes,
+    Upkeep,
+)
+from spikewire.signals import STEP
+
+
+class Notes:
+    """An engine that only remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.masks: list[np.ndarray] = []
+        self.fronts: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def mask(self, good: np.ndarray) -> None:
+        self.masks.append(good.copy())
+
+    def set_front(self, kernels: np.ndarray, scale: np.ndarray) -> None:
+        self.fronts.append((kernels, scale))
+
+
+@pytest.fixture
+def bundle(kept_bundle_path: Path) -> Bundle:
+    return read_bundle(kept_bundle_path)
+
+
+def run(bundle: Bundle, emg: np.ndarray) -> SimpleNamespace:
+    """Feed all of it; note the step of every mask and swap."""
+    notes = Notes()
+    upkeep = Upkeep(bundle, notes, inline=True)  # type: ignore[arg-type]
+    when: dict[str, list[int]] = {"mask": [], "front": []}
+    for k in range(len(emg) // STEP):
+        before = len(notes.masks), len(notes.fronts)
+        upkeep.step(emg[k * STEP : (k + 1) * STEP])
+        if len(notes.masks) > before[0]:
+            when["mask"].append(k)
+        if len(notes.fronts) > before[1]:
+            when["front"].append(k)
+    return SimpleNamespace(upkeep=upkeep, notes=notes, **when)
+
+
+def test_a_healthy_recording_masks_nothing(bundle, synthetic) -> None:
+    done = run(bundle, synthetic.recording.emg)
+    assert not done.mask
+    assert done.upkeep.good_channels == 16
+    assert not done.upkeep.muted.any()
+
+
+@pytest.mark.parametrize("how", ["dead", "flat", "noisy"])
+def test_a_bad_channel_is_masked_and_solved_without_within_a_second(
+    bundle, synthetic, how: str
+) -> None:
+    emg = synthetic.recording.emg.copy()
+    start = 5 * 2048
+    rng = np.random.default_rng(0)
+    rms = synthetic.recording.rms_uv
+    emg[start:, 3] = {"dead": 0, "flat": 1234.5,
+                      "noisy": emg[start:, 3] + 5 * rms * rng.normal(size=len(emg) - start)}[how]
+    done = run(bundle, emg)
+    first = start // STEP
+    assert first <= done.mask[0] <= first + 50
+    assert done.front[0] == done.mask[0] + LOST_DUE
+    assert done.front[0] - first <= 102  # one second
+    assert not done.notes.masks[0][3]
+    kernels = done.notes.fronts[0][0].reshape(8, 16, 4)
+    assert not kernels[:, 3].any()
+    assert kernels[:, 4].any()
+    assert done.upkeep.summary()["bad_channels"] == [3]
+
+
+def test_a_channel_that_is_well_again_is_used_again(bundle, synthetic) -> None:
+    emg = synthetic.recording.emg.copy()
+    emg[4 * 2048 : 6 * 2048, 3] = 0
+    done = run(bundle, emg)
+    assert done.upkeep.good_channels == 16
+    assert len(done.mask) == 2
+    back = 6 * 2048 // STEP + WELL_STEPS
+    assert back - 5 <= done.mask[1] <= back + 50
+
+
+def test_the_scale_follows_the_amplitude(bundle, synthetic) -> None:
+    done = run(bundle, 0.5 * synthetic.recording.emg)
+    assert done.front == [TEND_STEPS - 1 + TEND_DUE]
+    kernels, scale = done.notes.fronts[0]
+    usual = run(bundle, synthetic.recording.emg)
+    wanted = usual.upkeep.now.factor
+    # Filters solved again from what is heard answer by their own height: both count.
+    from spikewire import filters
+    from spikewire.peaks import judge, maxima
+
+    half = judge(maxima(filters.apply(0.5 * synthetic.recording.emg, kernels / scale))).height
+    assert half == pytest.approx(bundle.height(), rel=0.12)
+    assert np.isfinite(wanted).all()
+
+
+def test_at_rest_nothing_is_changed(bundle, synthetic) -> None:
+    rest = np.random.default_rng(0).normal(0, 8, (25 * 2048, 16)).astype(np.float32)
+    done = run(bundle, rest)
+    assert not done.front
+    assert not done.mask
+
+
+def test_a_gap_starts_the_listening_again(bundle, synthetic) -> None:
+    notes = Notes()
+    upkeep = Upkeep(bundle, notes, inline=True)  # type: ignore[arg-type]
+    emg = 0.5 * synthetic.recording.emg
+    for k in range(TEND_STEPS - 10):
+        upkeep.step(emg[k * STEP : (k + 1) * STEP])
+    upkeep.reset()
+    for k in range(TEND_DUE + 20):
+        upkeep.step(emg[k * STEP : (k + 1) * STEP])
+    assert not notes.fronts
+
+
+def test_a_source_that_lost_its_unit_is_muted(bundle, synthetic) -> None:
+    """A filter of random weights: its peaks are neither apart from the noise nor regular."""
+    notes = Notes()
+    upkeep = Upkeep(bundle, notes, inline=True)  # type: ignore[arg-type]
+    from dataclasses import replace
+
+    rng = np.random.default_rng(1)
+    kernels = upkeep.now.kernels.copy()
+    kernels[:, 2] = rng.normal(size=len(kernels)) * np.abs(kernels).mean()
+    upkeep.now = replace(upkeep.now, kernels=kernels)
+    emg = synthetic.recording.emg
+    for k in range(len(emg) // STEP):
+        upkeep.step(emg[k * STEP : (k + 1) * STEP])
+    summary = upkeep.summary()
+    assert summary["confidence"][0] > 0.8
+    assert 2 in summary["muted"] or summary["confidence"][2] > 0.87
+    assert len(summary["scale"]) == 4
+
+
+def test_work_in_another_process_gives_the_same(bundle, synthetic) -> None:
+    emg = synthetic.recording.emg.copy()
+    emg[5 * 2048 :, 3] = 0
+    inline = run(bundle, emg[: 7 * 2048])
+    notes = Notes()
+    upkeep = Upkeep(bundle, notes, inline=False)  # type: ignore[arg-type]
+    try:
+        for k in range(7 * 2048 // STEP):
+            upkeep.step(emg[k * STEP : (k + 1) * STEP])
+            if upkeep._waiting is not None:
+                upkeep._waiting.result(60)
+    finally:
+        upkeep.close()
+    assert np.array_equal(notes.fronts[0][0], inline.notes.fronts[0][0])
+    assert upkeep.late == 0
+
+
+def test_half_of_the_channels_lost_leaves_nothing_to_solve(bundle, synthetic) -> None:
+    emg = synthetic.recording.emg.copy()
+    emg[3 * 2048 :, :10] = 0
+    done = run(bundle, emg[: 6 * 2048])
+    assert done.upkeep.good_channels == 6
+    assert len(done.front) <= 1  # what was begun while enough were left
+
+
+def test_electrodes_need_a_tenth_of_a_second(bundle) -> None:
+    watch = Electrodes(bundle.moments())
+    changed = [watch.step(np.zeros((STEP, 16), np.float32)) for _ in range(10)]
+    assert changed[:9] == [False] * 9
