@@ -26,7 +26,8 @@ from spikewire.runtime.engine import check_golden, open_engine
 from spikewire.signals import SpikeTrains
 from spikewire.widths import operations
 
-RECIPE = replace(TINY, trunk=(12, 12), heads=(8, 8, 12), steps=40, check_every=40, augmented=0.1)
+RECIPE = replace(TINY, trunk=(12, 12), heads=(8, 8, 12), steps=40, check_every=40, augmented=0.1,
+                 refit=False)
 MAINS = {"mu-prune": prune.main, "mu-export": export.main}
 UNITS = [2, 0]  # of the labels, in an order of its own
 

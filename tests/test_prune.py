@@ -72,10 +72,10 @@ def test_a_dead_channel_has_no_importance(synthetic, model) -> None:
 def test_the_papers_network_is_judged_as_it_is(synthetic, tmp_path, monkeypatch) -> None:
     """It was not trained again on everything, so it needs no predecessor; all of it is itself."""
     monkeypatch.setattr(prune, "ROUNDS", 2)
+    monkeypatch.setattr(prune, "tune", lambda *_: None)
     recipe = replace(PAPER, kind="so_dcnn", steps=4, check_every=4)
     one = SpikeTrains(labels(synthetic).times[:1], 2048.0)
-    spans = [(0, 30000)]
-    paper = train.fit(synthetic.recording, one, recipe, spans, tmp_path / "l", seed=3)
+    paper = train.fit(synthetic.recording, one, recipe, [(0, 30000)], tmp_path / "l", seed=3)
     same, rows = prune.prune(paper, synthetic.recording, one, 1.0, tmp_path / "l")
     assert [r["step"] for r in rows] == ["before"]
     assert rows[0]["f1"] == paper.facts["validation"]["network"]["f1"]
@@ -86,6 +86,36 @@ def test_the_papers_network_is_judged_as_it_is(synthetic, tmp_path, monkeypatch)
     assert [r["step"] for r in rows] == ["before", "round 1", "after"]
     assert rows[-1]["ms"] == small.net.count_params() < paper.net.count_params()
     assert rows[-1]["operations"] <= 0.3 * rows[0]["operations"]
+
+
+def test_the_validation_part_is_unseen_until_the_choice(
+    synthetic, model, tmp_path, monkeypatch
+) -> None:
+    """A model that was trained again on everything: first its predecessor, on the fit part."""
+    again = replace(model, recipe=replace(model.recipe, refit=True),
+                    facts=model.facts | {"decoder": "?"})
+    trained_on = []
+
+    def choose(trainer, spans, logs):
+        return prune.stretched(model).net, model.front, {}
+
+    def tune(now, data, share, seed):
+        trained_on.append((share, sum(len(p.x) for p in data.pieces)))
+
+    monkeypatch.setattr(train.Trainer, "choose", choose)
+    monkeypatch.setattr(prune, "tune", tune)
+    monkeypatch.setattr(prune, "BATCHES", 2)
+    small, rows = prune.prune(again, synthetic.recording, labels(synthetic), 0.5, tmp_path)
+    steps = [prune.BETWEEN] * (len(rows) - 2) + [prune.AT_THE_END]
+    assert [share for share, _ in trained_on] == steps * 2
+    samples = [n for _, n in trained_on]
+    whole = sum(b - a for a, b in prune.training_spans(model, synthetic.recording))
+    assert set(samples[: len(steps)]) == {samples[0]}
+    assert samples[0] < 0.76 * whole
+    assert set(samples[len(steps) :]) == {whole}
+    assert small.facts["decoder"] in ("network", "linear")
+    assert small.facts["validation"]["network"]["f1"] == rows[-1]["f1"]
+    assert small.facts["validation"]["span_s"] == model.facts["validation"]["span_s"]
 
 
 @pytest.mark.parametrize(("emg", "units", "words"), [

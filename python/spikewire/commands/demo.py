@@ -13,6 +13,7 @@ from typing import Any
 
 from spikewire.commands import guarded
 
+STEPS = 800  # of training; the recipe's 2000 would double the demo's time
 LEAD_S, TAIL_S = 0.15, 0.05  # signal around the block, so that its first and last bin are decoded
 PORT = "exoskeleton"
 
@@ -91,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     decomposition = call("decompose", str(path), "--out", names["trains.npz"])
     stage(2, f"Training on everything but {span} s: linear MU filters first, then the network")
     training = call("train", str(path), "--labels", names["trains.npz"], "--hold-out", span,
-                    "--out", names["model"])
+                    "--steps", str(STEPS), "--out", names["model"])
     stage(3, "Exporting: the better decoder, and each of the two for comparison")
     bundles = {d: call("export", names["model"], "--out", names[f], "--decoder", d, "--trt",
                        "fp16")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from spikewire.commands import check_out, check_seed, progress, quiet
 
@@ -27,6 +28,8 @@ def add(kinds: Any) -> None:
     p.add_argument("--snr", type=float, default=20.0, help="of training, dB")
     p.add_argument("--common-drive", type=float, default=0.0)
     p.add_argument("--only", default="", metavar="WORDS", help="conditions whose name holds this")
+    p.add_argument("--keep", metavar="FOLDER",
+                   help="keep record, labels and bundles there, and use what is there already")
     p.add_argument("--cache", default="~/.cache/spikewire", help="folder of computed muscles")
     p.add_argument("--json", action="store_true", help="print the result as JSON")
     p.set_defaults(run=run)
@@ -35,6 +38,7 @@ def add(kinds: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the table, write and print it."""
     from spikewire.durable import write_durably
+    from spikewire.signals import InputError
 
     check_seed(args.seed)
     check_seed(args.training_seed)
@@ -44,13 +48,22 @@ def run(args: argparse.Namespace) -> int:
 
     setup = Setup(args.seed, args.montage, args.noise, args.snr, args.common_drive, args.labels,
                   Path(args.cache).expanduser())
-    with tempfile.TemporaryDirectory() as folder, progress("robustness") as report:
-        made = robustness(setup, Path(folder), args.recipe and Path(args.recipe), args.only,
-                          args.training_seed, report)
-    text = json.dumps(made, indent=1).encode()
-    write_durably(out, lambda file: file.write(text))
+    made: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as passing, progress("robustness") as report:
+        folder = Path(args.keep or passing)
+        folder.mkdir(parents=True, exist_ok=True)
+        for made in robustness(setup, folder, args.recipe and Path(args.recipe), args.only,
+                               args.training_seed, report):
+            write_durably(out, partial(write, made))
+    if not made:
+        raise InputError(f"--only {args.only!r}: no condition has this in its name")
     print(json.dumps(made) if args.json else table(made))
     return 0
+
+
+def write(made: dict[str, Any], file: BinaryIO) -> None:
+    """The report so far."""
+    file.write(json.dumps(made, indent=1).encode())
 
 
 def table(made: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
                    help="seconds that nothing may learn from, labels included")
     p.add_argument("--units", default="", metavar="K,...", help="train on these units only")
     p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--steps", type=int, metavar="N", help="other than the recipe's")
     p.add_argument("--any-rms", action="store_true", help="accept an implausible amplitude")
     p.add_argument("--json", action="store_true", help="print the result as JSON")
     return p
@@ -90,9 +92,13 @@ def run(args: argparse.Namespace) -> int:
     from spikewire.decompose import re_estimate
     from spikewire.io import read_recording
     from spikewire.recipe import Recipe, read_recipe
-    from spikewire.signals import parse_spans
+    from spikewire.signals import InputError, parse_spans
 
     recipe = read_recipe(args.recipe) if args.recipe else Recipe()
+    if args.steps is not None:
+        if not 1 <= args.steps <= 1_000_000:
+            raise InputError(f"--steps is {args.steps}, allowed is 1 to 1000000")
+        recipe = replace(recipe, steps=args.steps, check_every=max(1, args.steps // 10))
     out = check_folder(args.out)
     check_seed(args.seed)
     made_here = not out.exists()

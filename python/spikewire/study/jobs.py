@@ -133,7 +133,7 @@ def client(workers: int, scheduler: str) -> Iterator[Any]:
         return
     with dask.config.set(local_settings(workers)), LocalCluster(
         n_workers=workers, threads_per_worker=1, processes=True, memory_limit=0,
-        dashboard_address=None, silence_logs="CRITICAL",
+        dashboard_address="127.0.0.1:0", silence_logs="CRITICAL",
     ) as cluster, Client(cluster) as local:
         local.run(hush)
         yield local

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -224,21 +224,29 @@ def row(setup: Setup, condition: Condition, units: list[int], folder: Path) -> d
 def robustness(
     setup: Setup, folder: Path, recipe: Path | None = None, only: str = "",
     training_seed: int = 0, report: Progress = lambda share, words: None,
-) -> dict[str, Any]:
-    """The table of one muscle.
+) -> Iterator[dict[str, Any]]:
+    """The table of one muscle, again after every row, so that a long run leaves what it has.
 
-    Returns
-    -------
+    Parameters
+    ----------
+    folder : Path
+        Training record, labels and bundles; kept ones are used again.
+
+    Yields
+    ------
     dict
         `units`, `training_s`, and `rows` of condition -> way -> scores.
     """
-    units = prepare(setup, folder, report)
-    seconds = train_all(folder, recipe, training_seed, report)
-    rows = []
+    facts = folder / "facts.json"
+    if not facts.is_file():
+        units = prepare(setup, folder, report)
+        seconds = train_all(folder, recipe, training_seed, report)
+        facts.write_text(json.dumps({"units": units, "training_s": round(seconds, 1)}))
+    made = {"seed": setup.seed, "training_seed": training_seed, "montage": setup.montage,
+            "noise": setup.noise, "snr_db": setup.snr_db, "labels": setup.labels,
+            **json.loads(facts.read_text()), "rows": []}
     wanted = [c for c in CONDITIONS if only in c.name]
     for number, condition in enumerate(wanted):
         report(0.4 + 0.6 * number / len(wanted), condition.name)
-        rows.append(row(setup, condition, units, folder))
-    return {"seed": setup.seed, "training_seed": training_seed, "montage": setup.montage,
-            "noise": setup.noise, "snr_db": setup.snr_db, "labels": setup.labels,
-            "units": units, "training_s": round(seconds, 1), "rows": rows}
+        made["rows"].append(row(setup, condition, made["units"], folder))
+        yield made
