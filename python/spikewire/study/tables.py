@@ -136,7 +136,8 @@ class Report:
         return Table("Step and window of the MO-DCNN (section 4.2, figures 5 and 6, table 2)",
                      head, rows, "The linear filter is defined at step 20 and window 120 only. A "
                      "window of 20 goes through the same valid convolutions; two columns are left "
-                     "before F1.")
+                     "before F1. An epoch has every window once, as in the paper: at step 5 it "
+                     "makes four times the updates of step 20.")
 
     def variants(self) -> Table:
         """Layers and nodes (section 2.2)."""
