@@ -152,8 +152,9 @@ def test_a_scheduler_that_does_not_answer_is_named(
 def test_a_scheduler_elsewhere_runs_the_jobs(tmp_path: Path) -> None:
     """A cluster that the study did not start; one without workers is refused."""
     distributed = pytest.importorskip("distributed")
+    options = {"dashboard_address": "127.0.0.1:0", "silence_logs": "CRITICAL"}
     with distributed.LocalCluster(n_workers=0, threads_per_worker=1, processes=True,
-                                  dashboard_address="127.0.0.1:0", silence_logs="CRITICAL") as cluster:
+                                  **options) as cluster:
         address = cluster.scheduler_address
         with pytest.raises(InputError, match="it has no worker"):
             jobs.run([job("a", x=3)], tiny, tmp_path, scheduler=address)
