@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+pytest.importorskip("tomllib")
+
 from spikewire.recipe import Recipe
 from spikewire.signals import InputError
 from spikewire.widths import NARROWEST, narrow, narrowed, operations
