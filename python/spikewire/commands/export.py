@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         scored = f", F1 {facts['f1'][precision]:.4f} on {args.calibration}" if facts["f1"] else ""
         print(f"{precision}: {facts['network_bytes'][precision]} bytes, largest difference from "
               f"Keras over 200 windows {difference:.1e} "
-              f"(allowed {export.TOLERANCE[precision]:.0e}){scored}")
+              f"(allowed {export.TOLERANCE[precision]:g}){scored}")
     return 0
 
 

@@ -28,7 +28,7 @@ def add(kinds: Any) -> None:
                    help="sqlite:///FILE.db, another database's URL, or a file NAME.journal")
     p.add_argument("--study", required=True, help="name of the study in the storage")
     p.add_argument("--trials", type=int, default=50, metavar="N",
-                   help="that the study has in the end, of all processes together")
+                   help="that are begun in the study, of all processes together")
     p.add_argument("--sampler", choices=("tpe", "random"), default="tpe")
     p.add_argument("--sampler-seed", type=int, metavar="N",
                    help="repeatable draws; another in every process")
@@ -98,6 +98,10 @@ def show(args: argparse.Namespace, study: Any, start: Any) -> int:
     if args.json:
         print(json.dumps(facts))
         return 0
+    running = len(study.get_trials(deepcopy=False)) - len(ended)
+    if running:
+        print(f"{running} trials still run elsewhere, or were killed; the same command later "
+              "counts them in")
     print(f"study {args.study}: {len(ended)} trials, best is number {best.number}: F1 "
           f"{best.value:.4f} on the validation part (linear filter "
           f"{facts['linear_f1']:.4f}), {facts['weights']} weights")

@@ -8,7 +8,9 @@ on held-out spans before believing it.
 from __future__ import annotations
 
 import json
+import random
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
@@ -21,6 +23,7 @@ from spikewire.signals import InputError, Recording, Span, SpikeTrains
 
 Progress = Callable[[float, str], None]
 SAMPLERS = ("tpe", "random")
+TRIES = 20
 WAIT_S = 60  # for another process to let go of the storage
 # widths of C1 and C2, and of C3, C4 and F1, by kind of network
 TRUNKS = {
@@ -108,14 +111,15 @@ def open_storage(where: str) -> Any:
         raise InputError(f"--storage {where}: allowed are sqlite:///FILE.db, another database's "
                          "URL, or a file NAME.journal (for a network drive)")
     patience = {"connect_args": {"timeout": WAIT_S}} if where.startswith("sqlite") else {}
-    for again in (True, False):
+    for left in reversed(range(TRIES)):
         try:
             return RDBStorage(where, engine_kwargs=patience)
         except Exception as error:
-            # Two processes that start together may both make the tables.
-            if not again or not where.startswith("sqlite"):
-                said = " ".join(str(error).split())
+            said = " ".join(str(error).split())
+            # Processes that start together on a new file all make its tables, one by one.
+            if not left or not any(w in said for w in ("already exists", "UNIQUE", "locked")):
                 raise InputError(f"--storage {where}: cannot be opened ({said})") from None
+            time.sleep(random.uniform(0.1, 0.5))
     raise AssertionError("unreachable")
 
 
@@ -128,10 +132,10 @@ def search(
     value: Callable[[Any], float], storage: str, name: str, trials: int, sampler: str = "tpe",
     seed: int | None = None, progress: Progress = lambda share, words: None,
 ) -> Any:
-    """Add trials to a study until it has `trials` of them, counting those of other processes.
+    """Add trials to a study until `trials` were begun, counting those of other processes.
 
-    Processes that end together may leave a trial more each. A trial whose recipe cannot be trained
-    fails and counts.
+    A trial whose recipe cannot be trained fails and counts; so does one whose process was killed.
+    The first process to find nothing left returns while the others' last trials still run.
 
     Parameters
     ----------
@@ -151,8 +155,8 @@ def search(
     kinds = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
     study = optuna.create_study(storage=store, study_name=name, direction="maximize",
                                 load_if_exists=True, sampler=kinds[sampler](seed=seed))
-    while (done := len(finished(study))) < trials:
-        best = best_of(study)
+    while len(study.get_trials(deepcopy=False)) < trials:
+        best, done = best_of(study), len(finished(study))
         progress(done / trials, f"{done} of {trials} trials"
                  + (f", best F1 {best.value:.4f}" if best else ""))
         study.optimize(value, n_trials=1, catch=(InputError,))
