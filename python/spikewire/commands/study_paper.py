@@ -30,7 +30,7 @@ def add(kinds: Any) -> None:
                     "with the same command.",
         epilog="example: mu-study paper --profile quick --out out/paper   On a cluster, whose "
                "workers see the folder under the same path: mu-study paper --profile full "
-               "--scheduler tcp://HOST:8786 --out /shared/paper")
+               "--scheduler tcp://HOST:8786 --out /cluster/paper")
     p.add_argument("--out", required=True, help="folder of the study")
     p.add_argument("--profile", choices=("quick", "full"), default="quick",
                    help="quick: a reduced grid, 15 minutes on 2 cores; full: everything, 100 "

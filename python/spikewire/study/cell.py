@@ -102,6 +102,21 @@ def single_window_ms(net: keras.Model, call: Decode, x: Floats) -> dict[str, flo
             "compiled_ms": median_ms(lambda: call(one).numpy(), CALLS)}
 
 
+def start_from(net: keras.Model, seed: int) -> None:
+    """First weights and dropout masks from the seed alone.
+
+    Keras draws their seeds from Python's global generator, which Dask's threads draw from too: no
+    two runs of a study would agree.
+    """
+    numbers = np.random.default_rng([seed, 1]).integers(1, 1 << 31, 2 * len(net.layers)).tolist()
+    for layer, first, second in zip(net.layers, numbers[::2], numbers[1::2], strict=True):
+        if hasattr(layer, "kernel"):
+            draw = keras.initializers.GlorotUniform(first)
+            layer.kernel.assign(draw(layer.kernel.shape))
+        if isinstance(layer, keras.layers.Dropout):
+            layer.seed_generator.state.assign([first, second])
+
+
 def train_network(job: Job, data: Data) -> dict[str, Any]:
     """Train and decode; see the module."""
     window, step = job["window"], job["step"]
@@ -111,15 +126,15 @@ def train_network(job: Job, data: Data) -> dict[str, Any]:
     labels = subset(data.labels, job["units"])
     grids = [g for g in (Grid.over(s, window, step) for s in fit) if len(g)]
     unseen = Grid.over(validation, window, step)
-    keras.utils.set_random_seed(job["seed"])
     net = build(emg.shape[1], len(labels), window, job["convolutions"], job["nodes"])
+    start_from(net, job["seed"])
     net.compile("rmsprop", keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
     signature = tf.TensorSpec((None, window, emg.shape[1]), tf.float32)
     call = tf.function(lambda x: net(x, training=False), input_signature=[signature])
     windows = Windows(emg, grids, [g.marks(labels.times) for g in grids], job["seed"])
     best = Best(call, emg, unseen, unseen.marks(labels.times))
     stop = keras.callbacks.EarlyStopping("loss", patience=PATIENCE)
-    net.fit(windows, epochs=job["epochs"], verbose=0,
+    net.fit(windows, epochs=job["epochs"], verbose=0, shuffle=False,  # `Windows` shuffles
             callbacks=[best, stop, keras.callbacks.TerminateOnNaN()])
     if best.weights:
         net.set_weights(best.weights)
