@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spikewire.bundle import GOLDEN_STEPS, Manifest, save_array, write_bundle
+from spikewire.bundle import GOLDEN_STEPS, save_array, write_bundle
+from spikewire.manifest import Manifest
 from spikewire.moments import Moments, measure
 from spikewire.signals import STEP, WINDOW, Recording, SpikeTrains
 

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("onnxruntime")
 
-from spikewire import adapt
+from spikewire import adapt, golden
 from spikewire.bundle import read_bundle
 from spikewire.commands.adapt import main
 from spikewire.io.npz import write_recording, write_trains
@@ -78,6 +78,27 @@ def test_half_of_the_pair_is_refused(bundle_path: Path, changed: Path, tmp_path:
                  "--training", str(changed)]) == 2
 
 
+def test_labels_of_other_units_are_refused(
+    bundle_path: Path, changed: Path, recording_path: Path, synthetic, tmp_path: Path, capsys
+) -> None:
+    labels = tmp_path / "labels.npz"
+    write_trains(labels, replace(synthetic.truth, times=synthetic.truth.times[:2]))
+    assert main([str(bundle_path), str(changed), "--out", str(tmp_path / "n.mub"), "--training",
+                 str(recording_path), "--labels", str(labels)]) == 2
+    assert "the labels hold 2 units" in capsys.readouterr().err
+
+
+def test_a_grid_that_came_off_is_refused(
+    kept_bundle_path: Path, synthetic, tmp_path: Path, capsys
+) -> None:
+    emg = synthetic.recording.emg.copy()
+    emg[:, :10] = 0
+    path = tmp_path / "off.npz"
+    write_recording(path, replace(synthetic.recording, emg=emg))
+    assert main([str(kept_bundle_path), str(path), "--out", str(tmp_path / "n.mub")]) == 2
+    assert "10 of 16 channels are dead" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("how", "words"), [
     ("short", "too short"), ("channels", "channels 8"), ("rate", "rate 2000"),
 ])
@@ -93,5 +114,5 @@ def test_what_does_not_fit_the_bundle_is_refused(kept_bundle_path, synthetic, ho
 def test_the_most_active_stretch_is_taken(synthetic) -> None:
     emg = np.ones((10 * 2048, 16), np.float32)
     emg[6 * 2048 : 8 * 2048] = 9
-    found = adapt.most_active(replace(synthetic.recording, emg=emg), 2.0)
+    found = golden.most_active(replace(synthetic.recording, emg=emg), 2 * 2048)
     assert (found.emg == 9).all()

@@ -273,3 +273,12 @@ def test_real_pace_and_greatest_pace_give_the_same_spikes(files: Path) -> None:
     # A step missed on a machine that was busy elsewhere is a difference that was counted.
     assert all(same) or found["real"]["missed"] > 0
     assert found["max"]["missed"] == 0
+
+
+def test_people_read_what_upkeep_did() -> None:
+    from spikewire.commands.run import upkeep_line
+
+    line = upkeep_line({"swaps": 2, "bad_channels": [3, 9], "muted": [], "ended": False})
+    assert line == "upkeep        filters solved again 2 times; bad channels 3, 9"
+    assert "ENDED EARLY" in upkeep_line({"swaps": 0, "bad_channels": [], "muted": [1],
+                                         "ended": True})

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("scipy")
+pytest.importorskip("tensorflow")
 
 from spikewire import score
 from spikewire.commands.study_robustness import table
@@ -71,6 +71,18 @@ def test_a_perfect_decoder_has_one_everywhere(muscle, tmp_path: Path, monkeypatc
     text = table({"seed": 5, "units": units, "training_s": 1.0, "rows": [made]})
     assert "1.000 / 1.00" in text
     assert np.isfinite(made["results"]["network, upkeep"]["cst_lag0"])
+
+
+def test_a_condition_that_does_not_exist_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(study.InputError, match="no condition has this in its name"):
+        next(study.robustness(study.Setup(1), tmp_path, only="zzz"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_another_muscle_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "facts.json").write_text('{"seed": 2, "units": [1], "training_s": 1}')
+    with pytest.raises(study.InputError, match="other options"):
+        next(study.robustness(study.Setup(1), tmp_path))
 
 
 def test_a_missing_bundle_is_one_clear_error(tmp_path: Path) -> None:

@@ -14,24 +14,38 @@ from typing import Any
 import numpy as np
 
 from spikewire import filters
-from spikewire.bundle import Bundle, front_files, save_array, write_bundle
-from spikewire.golden import golden_counts, golden_windows, run_onnx
+from spikewire.bundle import KERNELS, SCALE, Bundle, front_files, save_array, write_bundle
+from spikewire.golden import (
+    golden_counts,
+    golden_samples,
+    golden_windows,
+    most_active,
+    run_onnx,
+)
 from spikewire.moments import Moments, Places, measure, places_of
 from spikewire.peaks import judge, maxima
-from spikewire.register import Found, search
-from spikewire.signals import STEP, WINDOW, Floats, InputError, Recording, SpikeTrains
+from spikewire.register import Found, gains, search
+from spikewire.signals import Floats, InputError, Recording, SpikeTrains
 
 LISTEN_S = 10.0  # of signal that the search looks at
 SHORTEST_S = 5.0
-MIN_PEAKS = 10  # from which on a unit's height is believed
+FEWEST_GOOD = 0.5  # share of the channels
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """What was found, and the filters that come of it."""
+    """What was found, the front that comes of it, and what its bundle's golden windows show.
+
+    Attributes
+    ----------
+    scale : float32 (n_mu,), height of a discharge in the new filters' output
+    places : Places of the channels, if they are known
+    excerpt : Recording, long enough for the golden windows
+    """
 
     found: Found
     scale: Floats
+    places: Places | None
     excerpt: Recording
 
 
@@ -57,17 +71,30 @@ def check_fit(bundle: Bundle, recording: Recording) -> None:
                          f"allowed are {SHORTEST_S:g} s and more ({LISTEN_S:g} s are used)")
 
 
-def most_active(recording: Recording, seconds: float) -> Recording:
-    """The stretch of so many seconds that has the most power."""
-    length = min(int(seconds * recording.fs_hz), len(recording.emg))
-    power = np.square(recording.emg, dtype=np.float64).sum(axis=1).cumsum()
-    start = int(np.argmax(power[length - 1 :] - np.r_[0, power[:-length]]))
-    return replace(recording, emg=recording.emg[start : start + length], force=None, segments=None)
+def as_decoded(bundle: Bundle, recording: Recording) -> Floats:
+    """EMG as the bundle's front sees it: its channels, in order and scaled."""
+    m = bundle.manifest
+    return np.ascontiguousarray(recording.emg[:, m.channel_map]) * np.float32(m.input_scale)
 
 
-def training_moments(recording: Recording, trains: SpikeTrains, delays: int) -> Moments:
-    """Moments of a training record, for a bundle that does not carry them."""
-    return measure([recording.emg], [trains.times], delays)
+def training_moments(bundle: Bundle, recording: Recording, trains: SpikeTrains) -> Moments:
+    """Moments of the training record, for a bundle that does not carry them.
+
+    Raises
+    ------
+    InputError
+        Another kind of recording, or labels of other units than the bundle decodes.
+    """
+    check_fit(bundle, recording)
+    m = bundle.manifest
+    if trains.fs_hz != m.fs_hz or len(trains) != m.n_mu:
+        raise InputError(f"the labels hold {len(trains)} units at {trains.fs_hz:g} Hz, the bundle "
+                         f"{m.n_mu} at {m.fs_hz:g} Hz; give those that it was trained on")
+    made = measure([as_decoded(bundle, recording)], [trains.times], m.history_samples + 1)
+    if not made.counts.all():
+        raise InputError(f"units {np.flatnonzero(made.counts == 0).tolist()} have no discharge in "
+                         f"{recording.name}; give the labels of this very recording")
+    return made
 
 
 def adapt(
@@ -84,6 +111,11 @@ def adapt(
         With the electrodes as they are now, any contraction.
     moments, places : optional
         Of the training record, if the bundle carries none.
+
+    Raises
+    ------
+    InputError
+        What does not fit the bundle, no moments, or too few living channels.
     """
     check_fit(bundle, recording)
     m = bundle.manifest
@@ -92,40 +124,37 @@ def adapt(
         raise InputError(f"{bundle.path}: carries no moments of its training record; add "
                          "--training REC0 --labels TRAINS")
     places = places or bundle.places() or places_of(recording)
-    kernels, scale = bundle.array("front/kernels.npy"), bundle.array("front/scale.npy")
-    emg = np.ascontiguousarray(most_active(recording, LISTEN_S).emg[:, m.channel_map])
-    emg *= np.float32(m.input_scale)
+    listened = most_active(recording, round(LISTEN_S * recording.fs_hz))
+    emg = as_decoded(bundle, listened)
     heard = measure([emg], [[]], moments.delays)
+    _, good = gains(moments, heard)
+    if good.mean() < FEWEST_GOOD:
+        raise InputError(f"{recording.name}: {np.count_nonzero(~good)} of {len(good)} channels are "
+                         "dead or only noise; check the electrodes and record again")
+    kernels, scale = bundle.array(KERNELS), bundle.array(SCALE)
     found = search(emg, heard, moments, m.loading or 1e-3, places, kernels, progress)
     peaks = judge(maxima(filters.apply(emg, found.kernels / scale)))
-    known = (peaks.count >= MIN_PEAKS) & (peaks.height > 0)
-    factor = np.where(known, np.where(known, peaks.height, 1) / bundle.height(), 1)
-    length = moments.delays - 1 + WINDOW + STEP * 199
-    excerpt = most_active(recording, length / recording.fs_hz)
-    return Adapted(found, (scale * factor).astype(np.float32), excerpt)
+    factor = peaks.height_ratio(bundle.height())
+    return Adapted(found, (scale * factor).astype(np.float32), places,
+                   most_active(recording, golden_samples(m.history_samples)))
 
 
 def write_adapted(bundle: Bundle, made: Adapted, path: Path) -> dict[str, Any]:
     """Write the new bundle; the old one stays. Return what was found, for people."""
     m, found = bundle.manifest, made.found
-    excerpt = made.excerpt
-    length = m.history_samples + WINDOW + STEP * 199
-    if len(excerpt.emg) < length:
-        raise InputError(f"{excerpt.name}: {length / excerpt.fs_hz:.1f} s are needed for the "
-                         "golden windows")
-    counts, lsb_uv = golden_counts(excerpt, m.history_samples)
-    facts = {"adapted_from": bundle.sha256, "recording": excerpt.name,
+    counts, lsb_uv = golden_counts(made.excerpt, m.history_samples)
+    facts = {"adapted_from": bundle.sha256, "recording": made.excerpt.name,
              "setting": asdict(found.setting), "gains": found.gains,
              "bad_channels": np.flatnonzero(~found.good).tolist(),
              "quality": [round(found.before, 4), round(found.after, 4)]}
     manifest = replace(m, name=path.stem, golden_lsb_uv=lsb_uv,
                        training=m.training | {"adaptation": facts})
-    mapped = counts[:, m.channel_map]
-    windows = golden_windows(mapped, lsb_uv, manifest, found.kernels / made.scale)
+    windows = golden_windows(counts[:, m.channel_map], lsb_uv, manifest,
+                             found.kernels / made.scale)
     files = {name: data for name, data in bundle.files.items()
              if not name.startswith(("front/", "moments/", "golden/"))}
     files |= front_files(found.kernels, made.scale, bundle.height(), found.moments,
-                         bundle.places())
+                         made.places)
     files["golden/emg.npy"] = save_array(counts)
     for precision, name in m.networks.items():
         presence = run_onnx(bundle.files[name], windows)

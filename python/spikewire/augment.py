@@ -17,17 +17,15 @@ from spikewire.crossfit import FOLDS, CrossFit, Front
 from spikewire.dataset import Piece
 from spikewire.moments import Moments, Places
 from spikewire.peaks import judge, maxima
-from spikewire.register import along_taps, around_mix
+from spikewire.shift import along_taps, around_mix
 from spikewire.signals import Floats
 
-CLEAN = 0.4  # share of stretches that stay as recorded
 VELOCITIES = (1.0, 1.0, 1.0, 0.98, 1.02, 0.96)
 SHIFT_SD_MM, SHIFTS = 0.5, 6  # shifted grids that are kept ready
 GAIN_SD = 0.05
 MOST_LOST = 2  # channels
 NOISE_POWERS = (3.0, 10.0, 30.0, 100.0)  # of the record's own white noise
 TOLERATED = 0.15  # noise in a filter's output, as a share of a discharge
-FOLLOWED_SIL = 0.6  # from which on the runtime's scale follows a source
 
 
 class Augment:
@@ -50,10 +48,10 @@ class Augment:
         noise = float(front.moments.noise().mean())
         self.levels = [p * noise for p in NOISE_POWERS if self._tolerable(p * noise)]
         self._moves: list[filters.Doubles] = []
-        for _ in range(SHIFTS if places else 0):
-            along, around = (SHIFT_SD_MM * rng.standard_normal(2)).clip(-4, 4)
-            taps, _ = along_taps(front.moments, places, along)  # type: ignore[arg-type]
-            self._moves.append(around_mix(front.moments, places, around) @ taps)  # type: ignore[arg-type]
+        if places:
+            for along, around in SHIFT_SD_MM * rng.standard_normal((SHIFTS, 2)):
+                taps, _ = along_taps(front.moments, places, along)
+                self._moves.append(around_mix(front.moments, places, around) @ taps)
 
     def _tolerable(self, power: float) -> bool:
         """Whether filters solved for so much noise still let the discharges stand out."""
@@ -121,7 +119,4 @@ def moved(x: Floats, taps: filters.Doubles) -> Floats:
 
 def followed(outputs: Floats, height: filters.Doubles) -> Floats:
     """Outputs rescaled to the trained height of a discharge, as the runtime's scale follows."""
-    found = judge(maxima(outputs))
-    clear = (found.sil > FOLLOWED_SIL) & (found.count >= 10)
-    factor = np.where(clear, height / np.where(clear, found.height, 1), 1)
-    return np.asarray(outputs * factor, np.float32)
+    return np.asarray(outputs / judge(maxima(outputs)).height_ratio(height), np.float32)

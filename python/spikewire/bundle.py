@@ -12,8 +12,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,74 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikewire.durable import write_durably
+from spikewire.manifest import Manifest, check_manifest, read_manifest
 from spikewire.moments import MARGIN, Moments, Places
-from spikewire.signals import PLAUSIBLE_FS_HZ, STEP, WINDOW, Floats, InputError, Labels
+from spikewire.signals import STEP, WINDOW, Floats, InputError, Labels
 
-SCHEMA = 2
 MANIFEST = "manifest.json"
 KERNELS, SCALE, HEIGHT = "front/kernels.npy", "front/scale.npy", "front/height.npy"
 LAGGED, MEANS, PLACES = "moments/lagged.npy", "moments/means.npy", "moments/places.npy"
 LARGEST_FILE_BYTES = 256 << 20
 GOLDEN_STEPS = 200
-WIDEST_TOLERANCE = 0.05  # of a presence
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: same inputs, same bytes
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a runtime must know of a decoder.
-
-    Attributes
-    ----------
-    decoder : str
-        "network" or "linear": which of the two the graph is.
-    channels, channel_map : int, list of int
-        Channels the source must have, and which of them the decoder reads, in order.
-    inputs : int
-        Columns of the graph's input: front outputs, or channels if there is no front.
-    look_ahead, label_lag, refractory : samples
-    thresholds : list of float
-        Presence probability above which each unit fires.
-    history_samples : int
-        Samples before the window that the front needs (0 without a front).
-    input_scale : float
-        Factor on the EMG in microvolts before the front.
-    networks : dict of precision -> file name
-    hashes : dict of file name -> sha256
-    loading : float
-        Ridge that the filters are solved with (0 without a front).
-    golden_lsb_uv : float
-        Microvolts per count of the golden excerpt.
-    tolerance : dict of precision -> float
-        Largest difference of a golden presence that an engine may show.
-    training : dict
-        Metrics, seeds, versions: for people, not read by the runtime.
-    """
-
-    name: str
-    decoder: str
-    fs_hz: float
-    channels: int
-    channel_map: list[int]
-    n_mu: int
-    inputs: int
-    look_ahead: int
-    history_samples: int
-    input_scale: float
-    label_lag: list[int]
-    thresholds: list[float]
-    refractory: int
-    networks: dict[str, str]
-    golden_lsb_uv: float
-    tolerance: dict[str, float]
-    loading: float = 0.0
-    montage: str = "mono"
-    unit: str = "uV"
-    window: int = WINDOW
-    step: int = STEP
-    schema: int = SCHEMA
-    hashes: dict[str, str] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -206,73 +147,6 @@ def _members(path: Path, content: bytes) -> dict[str, bytes]:
         ) from None
 
 
-def _manifest(path: Path, text: bytes) -> Manifest:
-    """Parse and check the manifest."""
-    try:
-        content = json.loads(text)
-        schema = content["schema"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise InputError(f"{path}: {MANIFEST} is not readable; export the bundle again") from None
-    if type(schema) is not int or schema != SCHEMA:
-        raise InputError(
-            f"{path}: bundle schema is {schema!r}, this version reads {SCHEMA}; export it again "
-            "with this version, or install the version that wrote it"
-        )
-    names = {f.name for f in fields(Manifest)}
-    if set(content) != names:
-        raise InputError(
-            f"{path}: {MANIFEST} lacks {sorted(names - set(content))} and has unknown "
-            f"{sorted(set(content) - names)}; export the bundle again"
-        )
-    return Manifest(**content)
-
-
-def _whole(low: int, high: int) -> tuple[str, Callable[[Any], bool]]:
-    """A row of LIMITS: an integer."""
-    return f"{low} to {high}", lambda v: type(v) is int and low <= v <= high
-
-
-def _number(low: float, high: float) -> tuple[str, Callable[[Any], bool]]:
-    """A row of LIMITS: a number; NaN is in no range."""
-    return f"{low:g} to {high:g}", lambda v: type(v) in (int, float) and low <= v <= high
-
-
-def _each(row: tuple[str, Callable[[Any], bool]]) -> tuple[str, Callable[[Any], bool]]:
-    """A row of LIMITS: a list of values under another row."""
-    words, holds = row
-    return f"each {words}", lambda v: isinstance(v, list) and all(holds(x) for x in v)
-
-
-# manifest key -> what is allowed, in words and as a test
-LIMITS = {
-    "name": ("text", lambda v: isinstance(v, str)),
-    "training": ("a table", lambda v: isinstance(v, dict)),
-    "window": (f"{WINDOW}", lambda v: type(v) is int and v == WINDOW),
-    "step": (f"{STEP}", lambda v: type(v) is int and v == STEP),
-    "networks": ("a file name per precision", lambda v: isinstance(v, dict)
-                 and all(isinstance(x, str) for x in v.values())),
-    "decoder": ("network or linear", lambda v: v in ("network", "linear")),
-    "montage": ("mono", lambda v: v == "mono"),
-    "unit": ("uV", lambda v: v == "uV"),
-    "fs_hz": _number(*PLAUSIBLE_FS_HZ),
-    "channels": _whole(1, 1024),
-    "channel_map": _each(_whole(0, 1023)),
-    "n_mu": _whole(1, 64),
-    "inputs": _whole(1, 1024),
-    "look_ahead": _whole(STEP // 2, WINDOW - STEP // 2),
-    "history_samples": _whole(0, 255),
-    "input_scale": _number(1e-9, 1e9),
-    "label_lag": _each(_whole(-WINDOW, WINDOW)),
-    "thresholds": _each(_number(0.01, 0.99)),
-    "refractory": _whole(STEP // 2, 2048),
-    "loading": _number(0, 1),
-    "golden_lsb_uv": _number(1e-9, 1e3),
-    # Golden windows prove an engine only if they may differ by little.
-    "tolerance": (f"at most {WIDEST_TOLERANCE:g} per precision", lambda v: isinstance(v, dict)
-                  and all(type(x) is float and 0 <= x <= WIDEST_TOLERANCE for x in v.values())),
-}
-
-
 def _arrays(m: Manifest, files: dict[str, bytes]) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Type and shape of every array that goes with a manifest."""
     wanted: dict[str, tuple[str, tuple[int, ...]]] = {}
@@ -303,25 +177,15 @@ def _is_grid(places: Floats) -> bool:
 def _check(path: Path, bundle: Bundle) -> None:
     """Values must be possible, and fit each other, before anything runs on them."""
     m = bundle.manifest
-    for key, (words, holds) in LIMITS.items():
-        if not holds(getattr(m, key)):
-            raise InputError(f"{path}: {key} is {getattr(m, key)!r}, allowed is {words}; export "
-                             "it again")
+    check_manifest(path, m)
     needed = {"golden/emg.npy"} | set(m.networks.values()) | {
         f"golden/presence.{p}.npy" for p in m.networks}
     if not m.networks or not needed <= set(bundle.files) or set(m.networks) != set(m.tolerance):
         raise InputError(f"{path}: its networks {sorted(m.networks)} lack a graph, a tolerance or "
                          "golden windows; export it again")
-    lengths = {
-        "number of thresholds": (len(m.thresholds), m.n_mu),
-        "number of label_lag": (len(m.label_lag), m.n_mu),
-        "inputs": (m.inputs, m.inputs if m.history_samples else len(m.channel_map)),
-    }
-    for what, (came, allowed) in lengths.items():
-        if came != allowed:
-            raise InputError(f"{path}: {what} is {came}, must be {allowed}; export it again")
-    if not all(0 <= c < m.channels for c in m.channel_map):
-        raise InputError(f"{path}: channel_map points outside the {m.channels} channels")
+    if LAGGED in bundle.files and m.inputs != m.n_mu:
+        raise InputError(f"{path}: moments of {m.inputs} filters for {m.n_mu} units; export it "
+                         "again")
     for name, (kind, shape) in _arrays(m, bundle.files).items():
         array = bundle.array(name)
         if array.dtype != kind or array.shape != shape:
@@ -350,7 +214,7 @@ def read_bundle(path: str | Path) -> Bundle:
     files = _members(path, content)
     if MANIFEST not in files:
         raise InputError(f"{path}: has no {MANIFEST}; not a bundle")
-    manifest = _manifest(path, files.pop(MANIFEST))
+    manifest = read_manifest(path, files.pop(MANIFEST))
     if not isinstance(manifest.hashes, dict) or set(files) != set(manifest.hashes):
         raise InputError(f"{path}: its files are not those of its manifest; copy it again")
     for name, data in files.items():

@@ -15,8 +15,6 @@ import tensorflow as tf
 
 from spikewire import network
 from spikewire.bundle import (
-    WIDEST_TOLERANCE,
-    Manifest,
     arm_id,
     front_files,
     read_bundle,
@@ -25,6 +23,7 @@ from spikewire.bundle import (
 )
 from spikewire.decide import REFRACTORY_SAMPLES
 from spikewire.golden import golden_counts, golden_windows, run_onnx
+from spikewire.manifest import WIDEST_TOLERANCE, Manifest
 from spikewire.model import Model, one_window
 from spikewire.moments import places_of
 from spikewire.quantize import quantize

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikewire import filters
-from spikewire.bundle import GOLDEN_STEPS, Manifest
+from spikewire.bundle import GOLDEN_STEPS
+from spikewire.manifest import Manifest
 from spikewire.signals import STEP, WINDOW, Floats, Recording
 
 
@@ -31,9 +33,23 @@ def run_onnx(graph: bytes, windows: Floats) -> Floats:
     return np.stack(out)
 
 
+def most_active(recording: Recording, samples: int) -> Recording:
+    """The stretch of so many samples (or the whole, if shorter) that has the most power."""
+    samples = min(samples, len(recording.emg))
+    power = np.square(recording.emg, dtype=np.float64).sum(axis=1).cumsum()
+    start = int(np.argmax(power[samples - 1 :] - np.r_[0, power[:-samples]]))
+    emg = recording.emg[start : start + samples]
+    return replace(recording, emg=emg, force=None, segments=None)
+
+
+def golden_samples(history: int) -> int:
+    """Samples that 200 successive windows need."""
+    return history + WINDOW + STEP * (GOLDEN_STEPS - 1)
+
+
 def golden_counts(excerpt: Recording, history: int) -> tuple[NDArray[np.int16], float]:
     """The last history + 120 + 20 x 199 samples as 16-bit counts, and microvolts per count."""
-    emg = excerpt.emg[-(history + WINDOW + STEP * (GOLDEN_STEPS - 1)) :]
+    emg = excerpt.emg[-golden_samples(history) :]
     lsb_uv = float(np.abs(emg).max()) / 32767
     return np.round(emg / np.float32(lsb_uv)).astype(np.int16), lsb_uv
 

@@ -15,6 +15,8 @@ from spikewire.signals import STEP, Floats
 
 Doubles = NDArray[np.float64]
 
+# Noise alone has a silhouette of .75 to .86 here: its height is refused by its size, see `clear`.
+CLEAR_SIL, MIN_PEAKS = 0.8, 10
 INTERVAL_STEPS, FEWEST_INTERVALS = (3, 25), 10
 DUPLICATE = 0.5  # agreement, within a step, beyond which two sources are one unit
 
@@ -37,6 +39,15 @@ class Peaks:
     count: NDArray[np.int64]
     cov: Doubles
     fired: NDArray[np.bool_]
+
+    def clear(self) -> NDArray[np.bool_]:
+        """Units whose height may be believed: (n_mu,)."""
+        return np.asarray((self.sil > CLEAR_SIL) & (self.count >= MIN_PEAKS))
+
+    def height_ratio(self, usual: Doubles, lowest: float = 0.0) -> Doubles:
+        """Height against the usual one (n_mu,), 1 where it is not clear or below `lowest`."""
+        ratio = np.nan_to_num(self.height, nan=1.0) / usual
+        return np.where(self.clear() & (ratio > lowest), ratio, 1.0)
 
     def distinct(self) -> NDArray[np.bool_]:
         """Units that are not the poorer copy of another one: (n_mu,)."""

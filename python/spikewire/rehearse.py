@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikewire import filters
-from spikewire.bundle import Manifest
 from spikewire.decide import Decide, decide_all
 from spikewire.golden import open_session
+from spikewire.manifest import Manifest
 from spikewire.score import score, table
 from spikewire.signals import STEP, WINDOW, Floats, InputError, Labels, Recording, SpikeTrains
 

@@ -20,10 +20,10 @@ import tensorflow as tf
 import spikewire
 from spikewire import dataset, network
 from spikewire.augment import Augment
-from spikewire.bundle import GOLDEN_STEPS
 from spikewire.crossfit import CrossFit, Front
 from spikewire.dataset import STRETCH, WINDOWS
 from spikewire.decide import Decide, decide_all
+from spikewire.golden import golden_samples, most_active
 from spikewire.model import Model, build
 from spikewire.moments import places_of
 from spikewire.recipe import Recipe
@@ -309,12 +309,10 @@ def fit(
 def golden_excerpt(recording: Recording, spans: Sequence[Span], recipe: Recipe) -> Recording:
     """The most active stretch of the longest training span that fills the golden windows."""
     start, stop = max(spans, key=lambda s: s[1] - s[0])
-    length = recipe.delays - 1 + WINDOW + STEP * (GOLDEN_STEPS - 1)
+    length = golden_samples(recipe.delays - 1)
     if stop - start < length:
         raise InputError(
             f"{recording.name}: the longest training span has {stop - start} samples, {length} "
             "are needed; record longer or hold out less"
         )
-    power = np.square(recording.emg[start:stop], dtype=np.float64).sum(axis=1).cumsum()
-    at = start + int(np.argmax(power[length - 1 :] - np.r_[0, power[:-length]]))
-    return replace(recording, emg=recording.emg[at : at + length], force=None, segments=None)
+    return most_active(replace(recording, emg=recording.emg[start:stop]), length)

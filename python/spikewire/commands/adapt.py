@@ -49,8 +49,7 @@ def run(args: argparse.Namespace) -> int:
     moments = places = None
     if args.training:
         first = read_recording(args.training, args.any_rms)
-        moments = training_moments(first, read_trains(args.labels),
-                                   bundle.manifest.history_samples + 1)
+        moments = training_moments(bundle, first, read_trains(args.labels))
         places = places_of(first)
     started = time.monotonic()
     with progress("adapt") as report:

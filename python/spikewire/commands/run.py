@@ -140,6 +140,17 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
     return loop
 
 
+def upkeep_line(u: dict[str, Any]) -> str:
+    """What was done to the filters while the loop ran."""
+    words = [f"filters solved again {u['swaps']} times"]
+    for what, which in (("bad channels", u["bad_channels"]), ("muted units", u["muted"])):
+        if which:
+            words.append(f"{what} {', '.join(map(str, which))}")
+    if u["ended"]:
+        words.append("ENDED EARLY: its process died, the last filters stay")
+    return "upkeep        " + "; ".join(words)
+
+
 def show(summary: dict[str, Any], as_json: bool) -> None:
     """Print the summary."""
     if as_json:
@@ -155,6 +166,8 @@ def show(summary: dict[str, Any], as_json: bool) -> None:
             continue
         print(f"{name[:-3]:13s} p50 {v['p50']:6.2f}  p99 {v['p99']:6.2f}  max {v['max']:6.2f} ms")
     print(f"drive delay   {s['drive_delay_ms']:.0f} ms; states {s['states']}")
+    if s["upkeep"]:
+        print(upkeep_line(s["upkeep"]))
     for link in s["links"]:
         print(f"{link['uri']}: {link['sent']} frames sent, {link['dropped']} dropped")
 

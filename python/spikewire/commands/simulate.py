@@ -29,14 +29,15 @@ NUMBERS: dict[str, tuple[float, str, Callable[[float], bool], str]] = {
     "around": (0.0, "-20 to 20 mm", lambda v: -20 <= v <= 20, "shift of the grid around the limb"),
     "rotation": (0.0, "-45 to 45 deg", lambda v: -45 <= v <= 45, "turn of the grid"),
 }
+COUNT = ("a whole number, 0 to 64", lambda v: 0 <= v <= 64 and v == int(v))
 FAULTS: dict[str, tuple[str, Callable[[float], bool], str]] = {
     "gain": ("0.001 to 1000", lambda v: 1e-3 <= v <= 1e3, "factor on all channels"),
     "gain-sd": ("0 to 1", lambda v: 0 <= v <= 1, "sd of a constant factor per channel"),
     "gain-drift": ("0.1 to 10", lambda v: 0.1 <= v <= 10, "gain at the end, 1 at the start"),
     "mains": ("0 to 10", lambda v: 0 <= v <= 10, "50 Hz on all channels, share of the RMS"),
-    "dead": ("0 to 64", lambda v: 0 <= v <= 64 and v == int(v), "channels that are zero"),
-    "noisy": ("0 to 64", lambda v: 0 <= v <= 64 and v == int(v), "channels with 5 x RMS of noise"),
-    "saturated": ("0 to 64", lambda v: 0 <= v <= 64 and v == int(v), "channels at the rails"),
+    "dead": (*COUNT, "channels that are zero"),
+    "noisy": (*COUNT, "channels with 5 x RMS of noise"),
+    "saturated": (*COUNT, "channels at the rails"),
 }
 
 

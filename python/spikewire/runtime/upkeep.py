@@ -8,10 +8,8 @@ follows the height of its own peaks. The work is done by another process, at low
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -20,25 +18,25 @@ from numpy.typing import NDArray
 from spikewire import filters
 from spikewire.bundle import Bundle
 from spikewire.moments import HIGH_PASS, Moments, measure
-from spikewire.peaks import Peaks, judge, maxima
+from spikewire.peaks import MIN_PEAKS, Peaks, judge, maxima
 from spikewire.register import DEAD, MIN_RISE, NOISY, quality, refitted
+from spikewire.runtime.background import Background, Inline, Work, WorkError
 from spikewire.runtime.engine import Engine
 from spikewire.signals import STEP, Floats
 
 Doubles = NDArray[np.float64]
 
-HEARD_S = 10.0  # of signal that the filters are solved from, and between two times
-TEND_STEPS = 1024
+TEND_STEPS = 1024  # ten seconds: heard by the filters, and between two times that they are solved
 # A result counts from a fixed step on, so that a replay of the log does the same.
 LOST_DUE, TEND_DUE = 50, 300
+GIVE_UP_STEPS = 2048  # after which the other process is taken for dead
+FEWEST_GOOD = 0.5  # share of the channels below which nothing can be solved
 FOLLOW = 10  # steps over which the median of a channel's power is taken
 WELL_STEPS = 200  # a bad channel that is in order for two seconds is used again
 VELOCITY_STEP, SLOWEST, FASTEST = 0.025, 0.85, 1.1
-CLEAR_SIL, MIN_PEAKS = 0.8, 10  # of a source whose height is believed; noise alone gives 0.8
-LOWEST, HIGHEST = 0.3, 3.0  # height against the one in use
+LOWEST = 0.3  # height against the one in use: at rest the peaks are lower
 MUTE_SIL, MUTE_COV = 0.87, 0.5  # peaks neither apart from the noise nor regular are no unit's
 MIN_MOVE = 0.05  # of a scale
-NICE = 10
 
 
 @dataclass(frozen=True)
@@ -52,12 +50,11 @@ class Basis:
 
 
 @dataclass(frozen=True)
-class Solved:
-    """Filters in use.
+class Front:
+    """What is in use.
 
     Attributes
     ----------
-    moments : Moments they were solved from
     kernels : float32 (delays * channels, n_mu)
     factor : float64 (n_mu,), of each unit's scale since training
     velocity : of conduction, against training
@@ -65,7 +62,6 @@ class Solved:
     lost : bool (n_mu,), sources that no longer follow a unit
     """
 
-    moments: Moments
     kernels: Floats
     factor: Doubles
     velocity: float
@@ -73,24 +69,39 @@ class Solved:
     lost: NDArray[np.bool_]
 
 
-def without(basis: Basis, now: Solved, good: NDArray[np.bool_]) -> Solved:
-    """The filters in use, solved for fewer channels."""
-    return replace(now, kernels=now.moments.solve(basis.loading, good))
+@dataclass(frozen=True)
+class State:
+    """A front, the moments that it was solved from, and the training's."""
+
+    basis: Basis
+    moments: Moments
+    answer: Front
 
 
-def tended(basis: Basis, now: Solved, emg: Floats, good: NDArray[np.bool_]) -> Solved:
+def without(state: State, emg: Floats, good: NDArray[np.bool_]) -> State:
+    """The filters in use, solved for fewer channels; what is heard does not matter."""
+    kernels = state.moments.solve(state.basis.loading, good)
+    return replace(state, answer=replace(state.answer, kernels=kernels))
+
+
+def tended(state: State, emg: Floats, good: NDArray[np.bool_]) -> State:
     """Filters and scales that fit the last seconds better, or those in use.
 
     Parameters
     ----------
-    emg : float32 (samples, channels), the last ten seconds
+    emg : float32 (samples, channels), microvolt, the last ten seconds
+    good : bool (channels,), at least half of them true
     """
-    peaks, clear = believed_heights(basis, now, emg)
+    basis, now = state.basis, state.answer
+    usual = basis.height * now.factor
+    peaks = judge(maxima(filters.apply(emg, now.kernels / basis.scale)))
     now = heard_of(now, peaks)
+    state = replace(state, answer=now)
+    clear = peaks.clear() & (np.nan_to_num(peaks.height) > LOWEST * usual)
     if clear.sum() < max(len(clear) / 3, 1):
-        return now  # at rest, or lost: nothing to hold on to
-    heard = measure([emg], [[]], now.moments.delays)
-    best, made, believed = quality(emg, now.kernels) + MIN_RISE, now, False
+        return state  # at rest, or lost: nothing to hold on to
+    heard = measure([emg], [[]], state.moments.delays)
+    best, made, used, believed = quality(emg, now.kernels) + MIN_RISE, now, state.moments, False
     for turn, believe in ((0.0, False), (0.0, True), (-VELOCITY_STEP, None), (VELOCITY_STEP, None)):
         velocity = round(now.velocity + turn, 3)
         if not SLOWEST <= velocity <= FASTEST:
@@ -100,30 +111,20 @@ def tended(basis: Basis, now: Solved, emg: Floats, good: NDArray[np.bool_]) -> S
         kernels = moments.solve(basis.loading, good)
         value = quality(emg, kernels)
         if value > best:
-            best, believed = value, believe
-            made = replace(now, moments=moments, kernels=kernels, velocity=velocity)
-    peaks, known = believed_heights(basis, made, emg)
-    factor = np.where(known, np.where(known, peaks.height, 1) / basis.height, made.factor)
-    moved = np.abs(factor / made.factor - 1) > MIN_MOVE
-    return replace(heard_of(made, peaks), factor=np.where(moved, factor, made.factor))
+            best, believed, used = value, believe, moments
+            made = replace(now, kernels=kernels, velocity=velocity)
+    peaks = judge(maxima(filters.apply(emg, made.kernels / basis.scale)))
+    change = peaks.height_ratio(usual, LOWEST)
+    change = np.where(np.abs(change - 1) > MIN_MOVE, change, 1.0)
+    return State(basis, used, replace(heard_of(made, peaks), factor=made.factor * change))
 
 
-def heard_of(now: Solved, peaks: Peaks) -> Solved:
+def heard_of(now: Front, peaks: Peaks) -> Front:
     """Note how clear the sources are; one with few peaks keeps its verdict."""
     enough = peaks.count >= MIN_PEAKS
     lost = (peaks.sil < MUTE_SIL) & (np.nan_to_num(peaks.cov, nan=1.0) > MUTE_COV)
     return replace(now, sil=np.where(enough, peaks.sil, np.nan),
                    lost=np.where(enough, lost, now.lost))
-
-
-def believed_heights(
-    basis: Basis, now: Solved, emg: Floats
-) -> tuple[Peaks, NDArray[np.bool_]]:
-    """Peaks of the filter outputs, and which units' heights may be trusted."""
-    peaks = judge(maxima(filters.apply(emg, now.kernels / basis.scale)))
-    height = np.nan_to_num(peaks.height) / (basis.height * now.factor)
-    return peaks, ((peaks.sil > CLEAR_SIL) & (peaks.count >= MIN_PEAKS)
-                   & (height > LOWEST) & (height < HIGHEST))
 
 
 class Electrodes:
@@ -190,41 +191,44 @@ class Upkeep:
         assert front is not None
         self._engine, self._map = engine, np.array(m.channel_map)
         self._input_scale = np.float32(m.input_scale)
-        self._basis = Basis(moments, m.loading or 1e-3, front[1], bundle.height())
-        self.now = Solved(moments, front[0], np.ones(m.inputs), 1.0, np.full(m.inputs, np.nan),
-                          np.zeros(m.inputs, bool))
+        self._scale = front[1]
+        self.now = Front(front[0], np.ones(m.inputs), 1.0, np.full(m.inputs, np.nan),
+                         np.zeros(m.inputs, bool))
         self.electrodes = Electrodes(moments)
-        self.muted = np.zeros(m.inputs, bool)
-        self.swaps = self.late = 0
-        self._ring = np.zeros((STEP * TEND_STEPS, moments.channels), np.float32)
+        self.swaps = self.late = self.failed = 0
+        self.ended = False  # the other process is gone; the filters stay as they are
         self._filled = self._step = self._due = 0
-        self._waiting: Future[Solved] | None = None
+        self._waiting: Callable[[], Front | None] | None = None
         self._lost = False
-        self._pool = None if inline else ProcessPoolExecutor(
-            1, get_context("spawn"), initializer=os.nice, initargs=(NICE,))
-        if self._pool:  # the process starts now, not at the first fault
-            self._pool.submit(os.getpid).result()
+        basis = Basis(moments, m.loading or 1e-3, front[1], bundle.height())
+        # While one half is listened to, the other is filled.
+        shape = (2, STEP * TEND_STEPS, moments.channels)
+        self._helper = (Inline if inline else Background)(State(basis, moments, self.now), shape)
 
     @property
     def good_channels(self) -> int:
         """Channels in use."""
         return int(self.electrodes.good.sum())
 
+    @property
+    def muted(self) -> NDArray[np.bool_]:
+        """Units whose sources are lost: (n_mu,)."""
+        return self.now.lost
+
     def close(self) -> None:
-        """End the other process."""
-        if self._pool:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        """End the other process, whatever it is doing."""
+        self._helper.close()
 
     def reset(self) -> None:
         """After a gap: what was heard before it belongs to no common time."""
-        self._filled = 0
+        self._filled = TEND_STEPS * (self._filled // TEND_STEPS % 2)  # the same half from its start
         self.electrodes.reset()
 
     def step(self, emg: Floats) -> None:
         """Take the 20 samples (20, channels of the source) that the engine has just had."""
         new = emg[:, self._map] * self._input_scale
-        at = STEP * (self._filled % TEND_STEPS)
-        self._ring[at : at + STEP] = new
+        half, at = divmod(self._filled, TEND_STEPS)
+        self._helper.emg[half % 2, STEP * at : STEP * (at + 1)] = new
         self._filled += 1
         self._step += 1
         if self.electrodes.step(new):
@@ -233,39 +237,52 @@ class Upkeep:
         self._collect()
         if self._waiting is None and self._lost:
             self._lost = False
-            if self.electrodes.good.mean() >= 0.5:  # with fewer there is nothing to solve
-                self._start(LOST_DUE, without, self.electrodes.good.copy())
-        elif self._waiting is None and self._filled % TEND_STEPS == 0 and self._filled:
-            self._start(TEND_DUE, tended, self._ring.copy(), self.electrodes.good.copy())
+            self._start(LOST_DUE, without, 0)
+        elif self._waiting is None and at == TEND_STEPS - 1:
+            self._start(TEND_DUE, tended, half % 2)
 
-    def _start(self, due: int, work: Any, *what: Any) -> None:
+    def _start(self, due: int, work: Work, half: int) -> None:
         """Begin a piece of work whose result counts `due` steps from now."""
+        good = self.electrodes.good.copy()
+        if self.ended or good.mean() < FEWEST_GOOD:
+            return
         self._due = self._step + due
-        if self._pool:
-            self._waiting = self._pool.submit(work, self._basis, self.now, *what)
-        else:
-            self._waiting = Future()
-            self._waiting.set_result(work(self._basis, self.now, *what))
+        try:
+            self._waiting = self._helper.start(work, half, good)
+        except OSError:
+            self.ended = True
 
     def _collect(self) -> None:
         """Swap the front once its time has come."""
         if self._waiting is None or self._step < self._due:
             return
-        if not self._waiting.done():
-            self.late += 1
+        try:
+            made = self._waiting()
+        except WorkError:  # whatever fails over there, the loop goes on with the filters it has
+            self.failed += 1
+            self._waiting = None
             return
-        made, self._waiting = self._waiting.result(), None
-        if made.kernels is not self.now.kernels or (made.factor != self.now.factor).any():
-            scale = (self._basis.scale * made.factor).astype(np.float32)
-            self._engine.set_front(made.kernels, scale)
+        except (EOFError, OSError):
+            self.ended, self._waiting = True, None
+            return
+        if made is None:
+            self.late += 1
+            if self._step > self._due + GIVE_UP_STEPS:
+                self.ended, self._waiting = True, None
+            return
+        self._waiting = None
+        if not (np.array_equal(made.kernels, self.now.kernels)
+                and np.array_equal(made.factor, self.now.factor)):
+            self._engine.set_front(made.kernels, (self._scale * made.factor).astype(np.float32))
             self.swaps += 1
         self.now = made
-        self.muted = made.lost
 
     def summary(self) -> dict[str, Any]:
         """Figures for people, ready for JSON."""
         return {
-            "swaps": self.swaps, "late_steps": self.late, "velocity": self.now.velocity,
+            "swaps": self.swaps, "late_steps": self.late, "failed": self.failed,
+            "ended": self.ended,
+            "velocity": self.now.velocity,
             "bad_channels": np.flatnonzero(~self.electrodes.good).tolist(),
             "muted": np.flatnonzero(self.muted).tolist(),
             "confidence": [None if s != s else round(float(s), 3) for s in self.now.sil],

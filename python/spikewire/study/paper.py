@@ -174,6 +174,8 @@ def run(
     InputError
         See `data.make` and `jobs.run`.
     """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: exists and is no folder; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     key = study_data.prepare(out, profile.wanted, cache, lambda s, w: progress(0.1 * s, w))
     data = study_data.load(out, key)

@@ -10,16 +10,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spikewire import score
+from spikewire import score, train
 from spikewire.decompose import Settings, band_pass, decompose, discharges, whiten
+from spikewire.export import export
 from spikewire.io.npz import read_recording, read_trains, write_recording, write_trains
+from spikewire.recipe import Recipe, read_recipe
 from spikewire.signals import InputError, Recording, SpikeTrains
 from spikewire.simulate.discharge import Contraction
 from spikewire.simulate.emg import Scene, simulate
@@ -141,12 +144,6 @@ def prepare(setup: Setup, folder: Path, report: Progress) -> list[int]:
 
 def train_all(folder: Path, recipe_path: Path | None, seed: int, report: Progress) -> float:
     """Bundles linear24, linear32 and network; return the seconds that the network took."""
-    import time
-
-    from spikewire import train
-    from spikewire.export import export
-    from spikewire.recipe import Recipe, read_recipe
-
     recording, labels = read_recording(folder / "train.npz"), read_trains(folder / "labels.npz")
     recipe = read_recipe(recipe_path) if recipe_path else Recipe()
     whole = [(0, len(recording.emg))]
@@ -237,15 +234,20 @@ def robustness(
     dict
         `units`, `training_s`, and `rows` of condition -> way -> scores.
     """
+    wanted = [c for c in CONDITIONS if only in c.name]
+    if not wanted:
+        raise InputError(f"--only {only!r}: no condition has this in its name; there are "
+                         + ", ".join(c.name for c in CONDITIONS))
     facts = folder / "facts.json"
+    how = {k: v for k, v in asdict(setup).items() if k != "cache"} | {
+        "training_seed": training_seed, "recipe": str(recipe or "recommended")}
     if not facts.is_file():
         units = prepare(setup, folder, report)
         seconds = train_all(folder, recipe, training_seed, report)
-        facts.write_text(json.dumps({"units": units, "training_s": round(seconds, 1)}))
-    made = {"seed": setup.seed, "training_seed": training_seed, "montage": setup.montage,
-            "noise": setup.noise, "snr_db": setup.snr_db, "labels": setup.labels,
-            **json.loads(facts.read_text()), "rows": []}
-    wanted = [c for c in CONDITIONS if only in c.name]
+        facts.write_text(json.dumps(how | {"units": units, "training_s": round(seconds, 1)}))
+    made = json.loads(facts.read_text()) | {"rows": []}
+    if {k: made.get(k) for k in how} != how:
+        raise InputError(f"{folder}: was made with other options; choose another --keep")
     for number, condition in enumerate(wanted):
         report(0.4 + 0.6 * number / len(wanted), condition.name)
         made["rows"].append(row(setup, condition, made["units"], folder))
