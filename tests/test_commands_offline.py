@@ -143,13 +143,27 @@ def test_an_interrupted_training_leaves_no_folder(files: Path, capsys, monkeypat
     assert Path("x/logs").is_dir()
 
 
+def test_one_output_for_each_recording(files: Path, capsys) -> None:
+    pytest.importorskip("scipy")
+    for outs, words in ((["x.npz"], "2 recordings and 1 --out: give one"),
+                        (["x.npz", "x.npz"], "two --out are the same file")):
+        command = ["good.npz", "good.npz", *(f"--out={o}" for o in outs)]
+        assert MAINS["mu-decompose"](command) == 2
+        assert words in capsys.readouterr().err
+    assert MAINS["mu-decompose"](["good.npz", "good.npz", "--out", "x.npz", "--out", "y.npz",
+                                  "--rounds", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["out"] == ["x.npz", "y.npz"]
+    assert [t.tolist() for t in read_trains("x.npz").times] == \
+        [t.tolist() for t in read_trains("y.npz").times]
+
+
 def test_ctrl_c_writes_nothing(files: Path, capsys, monkeypatch) -> None:
     from spikewire import decompose as work
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(work, "decompose", interrupted)
+    monkeypatch.setattr(work, "decompose_together", interrupted)
     assert MAINS["mu-decompose"](["good.npz", "--out", "x.npz"]) == 130
     assert "interrupted" in capsys.readouterr().err
     assert not Path("x.npz").exists()

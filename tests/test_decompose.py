@@ -11,9 +11,10 @@ pytest.importorskip("scipy")
 
 from spikewire import decompose as d
 from spikewire.score import agreement, match
+from spikewire.separate import Settings
 from spikewire.signals import InputError, Recording
 
-QUICK = d.Settings(starts=32, rounds=2)
+QUICK = Settings(starts=32, rounds=2)
 
 
 @pytest.fixture(scope="module")
@@ -60,32 +61,31 @@ def test_re_estimation_sees_nothing_outside_its_spans(synthetic, found) -> None:
         assert agreement(kept, a) > 0.97
 
 
-def test_clusters_and_silhouette_by_hand() -> None:
-    """Clusters {0, 0.2} and {0.8, 1}: threshold 0.5, within 0.02, between (0.9 - 0)^2 sums."""
-    heights = np.array([0.0, 0.2, 0.8, 1.0])
-    threshold = d.two_clusters(heights)
-    assert threshold == pytest.approx(0.5)
-    within = 2 * 0.1**2
-    between = (0.8 - 0.1) ** 2 + (1.0 - 0.1) ** 2
-    assert d.silhouette(heights, threshold) == pytest.approx((between - within) / between)
-    assert d.silhouette(heights, 2.0) == 0
+def test_two_contractions_give_the_same_units_in_the_same_order(synthetic) -> None:
+    """Apart, the second is the record after 12 s; together, its units are those of the first."""
+    fs = int(synthetic.recording.fs_hz)
+    emg, cut = synthetic.recording.emg, 12 * fs
+    parts = [replace(synthetic.recording, emg=emg[:cut]),
+             replace(synthetic.recording, emg=np.ascontiguousarray(emg[cut:]))]
+    made = d.decompose_together(parts, QUICK)
+    truth = [[t[t < cut] for t in synthetic.truth.times],
+             [t[t >= cut] - cut for t in synthetic.truth.times]]
+    who = [match(m.times, t) for m, t in zip(made, truth, strict=True)]
+    assert [unit for unit, _ in who[0]] == [unit for unit, _ in who[1]]
+    assert len({unit for unit, _ in who[0]}) == 4
+    assert min(rate for part in who for _, rate in part) > 0.95
+    for times in made[1].times:
+        assert ((times >= QUICK.delays - 1) & (times < len(emg) - cut)).all()
 
 
-def test_pulse_to_noise_by_hand() -> None:
-    """Discharges of height 10 in a background of height 1: 20 dB."""
-    source = np.ones(1000, np.float32)
-    source[::100] = 10
-    assert d.pulse_to_noise_db(source, np.arange(0, 1000, 100)) == pytest.approx(20)
-
-
-def test_cov_isi_leaves_pauses_out() -> None:
-    regular = np.arange(0, 4000, 200)
-    assert d.cov_isi(np.r_[regular, regular + 9000], 2048.0) == pytest.approx(0)
-    assert d.cov_isi(regular[:5], 2048.0) == float("inf")
+def test_recordings_of_other_electrodes_are_refused(synthetic) -> None:
+    other = replace(synthetic.recording, emg=synthetic.recording.emg[:, :12])
+    with pytest.raises(InputError, match="12 channels at 2048 Hz, synthetic has 16"):
+        d.decompose_together([synthetic.recording, other], QUICK)
 
 
 def test_whitening_gives_unit_covariance(synthetic) -> None:
-    z = d.whiten(synthetic.recording.emg, 4)
+    z = d.whiten([synthetic.recording.emg], 4)
     covariance = z.T @ z / len(z)
     np.testing.assert_allclose(covariance, np.eye(z.shape[1]), atol=0.02)
 
@@ -95,15 +95,9 @@ def test_whitening_survives_channels_without_information(synthetic, spoil: str) 
     """Their eigenvalues are rounding, of either sign, and far more than half of all."""
     x = synthetic.recording.emg[:8192].copy()
     x[:, 3:] = 0 if spoil == "dead" else x[:, :1]
-    z = d.whiten(x, 4)
+    z = d.whiten([x], 4)
     assert np.isfinite(z).all()
     assert z.shape[1] <= 16
-
-
-def test_a_search_without_any_activity_left_starts_nowhere() -> None:
-    rng = np.random.default_rng(0)
-    assert not len(d.pick_starts(np.zeros(1000, np.float32), 8, 2048.0, rng))
-    assert d.search(np.zeros((1000, 5), np.float32), 2048.0, QUICK, lambda *_: None) == []
 
 
 def noise(channels: int, seconds: float) -> Recording:

@@ -56,10 +56,14 @@ class Front:
 
 
 class CrossFit:
-    """Second-order statistics of the training spans, kept per part so that any can be left out."""
+    """Second-order statistics of the training spans, kept per part so that any can be left out.
+
+    Filters are solved for channel gains that err by `gain_sd`.
+    """
 
     def __init__(
-        self, emg: Floats, trains: SpikeTrains, spans: Sequence[Span], delays: int
+        self, emg: Floats, trains: SpikeTrains, spans: Sequence[Span], delays: int,
+        gain_sd: float = 0.0,
     ) -> None:
         self.emg, self.trains, self.spans, self.delays = emg, trains, spans, delays
         whole = sum(b - a for a, b in spans)
@@ -70,6 +74,7 @@ class CrossFit:
             self.parts += list(itertools.pairwise(cuts))
         self._moments = [
             measure([emg[a:b]], [[t - a for t in trains.between(a, b).times]], delays)
+            .varied(gain_sd)
             for a, b in self.parts
         ]
 

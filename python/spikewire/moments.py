@@ -116,6 +116,10 @@ class Moments:
         lagged[0] += np.diag(extra)
         return replace(self, lagged=lagged)
 
+    def varied(self, sd: float) -> Moments:
+        """For channel gains that err independently: filters then lean on no few channels."""
+        return replace(self, lagged=self.lagged * (1 + sd**2 * np.eye(self.channels)))
+
     def mixed(self, mix: Doubles) -> Moments:
         """For channels that became mix @ channels: a gain, or a shift around the limb."""
         return replace(self, lagged=mix @ self.lagged @ mix.T, means=self.means @ mix.T)

@@ -21,6 +21,7 @@ class Recipe:
     ----------
     trunk, heads : widths of C1, C2 and of C3, C4, F1
     delays : samples of the linear MU filters
+    gain_sd : error of channel gains that the filters are solved for, as a share
     loadings : ridges to choose from, as shares of the mean eigenvalue
     look_ahead : samples from the bin's centre to the newest sample
     steps, check_every : batches in all, and between two looks at the validation part
@@ -39,13 +40,14 @@ class Recipe:
     heads: tuple[int, ...] = (16, 16, 32)
     dropout: float = 0.2
     delays: int = 24
+    gain_sd: float = 0.05
     loadings: tuple[float, ...] = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
     look_ahead: int = 20
     optimizer: str = "adam"
     learning_rate: float = 2e-3
     one_cycle: bool = True
     clip_norm: float = 1.0
-    steps: int = 2000
+    steps: int = 3000
     check_every: int = 200
     windows: int = 64
     gain_jitter: float = 0.1
@@ -71,6 +73,7 @@ LIMITS = {
     "dropout": ("0 to 0.9", lambda v: 0 <= v <= 0.9),
     # A bundle tells by its history of delays - 1 samples that it has a front.
     "delays": ("2 to 64 samples", lambda v: 2 <= v <= 64),
+    "gain_sd": ("0 to 1", lambda v: 0 <= v <= 1),
     "loadings": ("positive shares below 1", lambda v: v and all(0 < x < 1 for x in v)),
     "look_ahead": ("10 to 110 samples", lambda v: 10 <= v <= 110),
     "learning_rate": ("1e-6 to 1", lambda v: 1e-6 <= v <= 1),

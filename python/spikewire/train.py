@@ -193,7 +193,8 @@ class Trainer:
         self, spans: Sequence[Span], loadings: Sequence[float]
     ) -> tuple[Front, list[dataset.Piece], Iterator[dataset.Piece] | None]:
         """Front of these spans, training pieces of network inputs, and augmented ones."""
-        fit = CrossFit(self.recording.emg, self.trains, spans, self.recipe.delays)
+        fit = CrossFit(self.recording.emg, self.trains, spans, self.recipe.delays,
+                       self.recipe.gain_sd)
         front, outputs = fit.front(loadings)
         if self.recipe.kind != "recommended":
             outputs = [self.recording.emg[a:b] * np.float32(self.input_scale) for a, b in spans]
@@ -227,8 +228,8 @@ class Trainer:
         guard = guard_samples(self.recipe)
         fit, validation = dataset.split_validation(spans, self.recipe.validation_share, guard)
         front, pieces, changed = self.prepare(fit, self.recipe.loadings)
-        # Only the length and the better decoder are chosen here: half the steps show both.
-        steps = max(self.recipe.steps // 2, 1) if self.recipe.refit else self.recipe.steps
+        # Only the length and the better decoder are chosen here: a third of the steps shows both.
+        steps = max(self.recipe.steps // 3, 1) if self.recipe.refit else self.recipe.steps
         net = self.new_network(front)
         unseen = self.inputs(front, validation)
         best: dict[str, Any] = {"f1": -1.0}

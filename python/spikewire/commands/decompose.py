@@ -12,14 +12,17 @@ from spikewire.signals import InputError
 
 def parser() -> argparse.ArgumentParser:
     """Options of mu-decompose."""
-    from spikewire.decompose import Settings
+    from spikewire.separate import Settings
 
     p = argparse.ArgumentParser(
         prog="mu-decompose", description="Decompose a recording into motor-unit spike trains.",
         epilog="example: mu-decompose vastus.mat --out vastus_trains.npz",
     )
-    p.add_argument("recording", help=".npz or OTBiolab+ .mat")
-    p.add_argument("--out", required=True, help="spike trains, .npz")
+    p.add_argument("recording", nargs="+",
+                   help=".npz or OTBiolab+ .mat; several under the same electrodes give the same "
+                        "units in the same order")
+    p.add_argument("--out", required=True, action="append",
+                   help="spike trains, .npz; once for each recording")
     p.add_argument("--seed", type=int, default=Settings.seed, help="of the searches' starts")
     p.add_argument("--rounds", type=int, default=Settings.rounds,
                    help=f"rounds of searches (default {Settings.rounds})")
@@ -38,36 +41,49 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Decompose and report."""
-    from spikewire.decompose import Settings, decompose
+    from spikewire.decompose import decompose_together
     from spikewire.io import read_recording
     from spikewire.io.npz import write_trains
+    from spikewire.separate import Settings
 
     if not 1 <= args.rounds <= 100 or not 0 <= args.min_sil < 1:
         raise InputError(f"--rounds is {args.rounds} (allowed 1 to 100), --min-sil is "
                          f"{args.min_sil:g} (allowed 0 to 1)")
     check_seed(args.seed)
-    out = check_out(args.out, ".npz", args.recording)
-    recording = read_recording(args.recording, args.any_rms)
+    if len(args.out) != len(args.recording):
+        raise InputError(f"{len(args.recording)} recordings and {len(args.out)} --out: give one "
+                         "--out for each recording, in their order")
+    outs = [check_out(out, ".npz", *args.recording) for out in args.out]
+    if len(set(outs)) != len(outs):
+        raise InputError("two --out are the same file; give one for each recording")
+    recordings = [read_recording(r, args.any_rms) for r in args.recording]
     started = time.monotonic()
     settings = Settings(rounds=args.rounds, min_sil=args.min_sil, seed=args.seed)
     with progress("decompose") as report:
-        report(0.0, recording.summary())
-        trains = decompose(recording, settings, report)
-    write_trains(out, trains)
-    assert trains.sil is not None
-    assert trains.pnr_db is not None
-    assert trains.cov_isi is not None
-    units = [
-        {"unit": k, "discharges": len(t), "sil": float(trains.sil[k]),
-         "pnr_db": float(trains.pnr_db[k]), "cov_isi": float(trains.cov_isi[k]),
-         "rate_hz": (len(t) - 1) / ((t[-1] - t[0]) / trains.fs_hz)}
-        for k, t in enumerate(trains.times)
-    ]
+        report(0.0, "; ".join(r.summary() for r in recordings))
+        made = decompose_together(recordings, settings, report)
+    for out, trains in zip(outs, made, strict=True):
+        write_trains(out, trains)
+    first = made[0]
+    assert first.sil is not None
+    assert first.pnr_db is not None
+    assert first.cov_isi is not None
+    fs = first.fs_hz
+    units = []
+    for k in range(len(first)):
+        times = [t.times[k] for t in made]
+        active = sum((t[-1] - t[0]) / fs for t in times if len(t) > 1)
+        units.append({
+            "unit": k, "discharges": sum(map(len, times)), "sil": float(first.sil[k]),
+            "pnr_db": float(first.pnr_db[k]), "cov_isi": float(first.cov_isi[k]),
+            "rate_hz": sum(max(len(t) - 1, 0) for t in times) / max(active, 1 / fs),
+        })
     if args.json:
         print(json.dumps({"units": units, "seconds": round(time.monotonic() - started, 1),
-                          "out": str(out)}))
+                          "out": [str(out) for out in outs]}))
         return 0
-    print(f"{len(units)} motor units in {time.monotonic() - started:.0f} s -> {out}")
+    print(f"{len(units)} motor units in {time.monotonic() - started:.0f} s -> "
+          f"{', '.join(map(str, outs))}")
     print("unit  discharges  rate/s   SIL  PNR dB  CoV ISI")
     for u in units:
         print(f"{u['unit']:4d}  {u['discharges']:10d}  {u['rate_hz']:6.1f}  {u['sil']:.2f}  "
