@@ -16,8 +16,17 @@ from scipy import signal
 from spikewire import filters
 from spikewire.peel import peeled
 from spikewire.score import agreement
-from spikewire.separate import Settings, Source, discharges, search, settle
-from spikewire.signals import Floats, InputError, Recording, SpikeTrains
+from spikewire.separate import (
+    SAME_UNIT,
+    Settings,
+    Source,
+    cov_isi,
+    discharges,
+    search,
+    settle,
+    without_duplicates,
+)
+from spikewire.signals import Floats, InputError, Recording, SpikeTrains, Times
 
 Progress = Callable[[float, str], None]
 MIN_CHANNELS = 8
@@ -134,7 +143,8 @@ def decompose_together(
                f"starts, {len(found)} motor units so far")
         found = search(z, where, found, fs_hz, settings, rng)
     report(0.95, f"crosstalk between {len(found)} motor units")
-    found = [s for s in settle(z, found, fs_hz, settings) if s.accepted(settings)]
+    found = without_duplicates(settle(z, found, fs_hz), settings.duplicate_agreement)
+    found = [s for s in found if s.accepted(settings)]
     if not found:
         raise InputError(
             f"{' + '.join(r.name for r in recordings)}: no motor unit with SIL >= "
@@ -176,21 +186,26 @@ def re_estimate(
              for a, b in spans]
     shifts = np.cumsum([0] + [len(p) for p in parts])
     z = whiten(parts, settings.delays)
-    out = []
+    fs_hz = recording.fs_hz
+    known: list[Times] = []
     for times in trains.times:
-        inside = [times[(times >= a + settings.delays) & (times < b)] - a + shift
-                  for (a, b), shift in zip(spans, shifts, strict=False)]
-        now = np.concatenate(inside)
+        now = np.concatenate([times[(times >= a + settings.delays) & (times < b)] - a + shift
+                              for (a, b), shift in zip(spans, shifts, strict=False)])
         for _ in range(4):
             if len(now) < 3:
                 break
-            new, _ = discharges(z @ z[now].mean(axis=0), recording.fs_hz)
-            if agreement(now, new) < 0.5:
+            new, _ = discharges(z @ z[now].mean(axis=0), fs_hz)
+            if agreement(now, new) < SAME_UNIT:
                 break
             now = new
-        # Extended vectors across a joint belong to no real moment.
-        back = [now[(now >= shift + settings.delays) & (now < shift + b - a)] - shift + a
-                for (a, b), shift in zip(spans, shifts, strict=False)]
-        out.append(np.concatenate(back).astype(np.int64))
-    return SpikeTrains(out, trains.fs_hz, trains.sil, trains.pnr_db, trains.cov_isi,
-                       f"{trains.method}, re-estimated on the training spans")
+        known.append(now)
+    active = [k for k, times in enumerate(known) if len(times) >= 3]
+    calm = settle(z, [Source(known[k], 0, 0, cov_isi(known[k], fs_hz)) for k in active], fs_hz)
+    for k, source in zip(active, calm, strict=True):
+        known[k] = source.times
+    # Extended vectors across a joint belong to no real moment.
+    out = [np.concatenate([t[(t >= shift + settings.delays) & (t < shift + b - a)] - shift + a
+                           for (a, b), shift in zip(spans, shifts, strict=False)])
+           for t in known]
+    return SpikeTrains([t.astype(np.int64) for t in out], trains.fs_hz, trains.sil, trains.pnr_db,
+                       trains.cov_isi, f"{trains.method}, re-estimated on the training spans")

@@ -40,7 +40,7 @@ class Recipe:
     heads: tuple[int, ...] = (16, 16, 32)
     dropout: float = 0.2
     delays: int = 24
-    gain_sd: float = 0.05
+    gain_sd: float = 0.02
     loadings: tuple[float, ...] = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
     look_ahead: int = 20
     optimizer: str = "adam"

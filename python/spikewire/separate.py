@@ -209,11 +209,16 @@ def search(
     return without_duplicates(found + good, settings.duplicate_agreement)
 
 
-def settle(z: Floats, found: list[Source], fs_hz: float, settings: Settings) -> list[Source]:
+def settle(z: Floats, found: list[Source], fs_hz: float) -> list[Source]:
     """Discharges again, from sources without the other units' crosstalk, while intervals calm.
 
     What was subtracted left no noise behind, so only the interval variation judges: a source that
     lost discharges to another unit, or took some, has a larger one.
+
+    Returns
+    -------
+    list of Source
+        The same units in the same order.
     """
     for _ in range(SETTLING if found else 0):
         directions = np.stack([z[s.times].mean(axis=0) for s in found], axis=1)
@@ -228,4 +233,4 @@ def settle(z: Floats, found: list[Source], fs_hz: float, settings: Settings) -> 
         if all(a is b for a, b in zip(found, calmer, strict=True)):
             break
         found = calmer
-    return without_duplicates(found, settings.duplicate_agreement)
+    return found
