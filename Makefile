@@ -4,7 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test bench lint clean
+REF := build/reference
+
+.PHONY: demo test bench soak reference lint clean
 
 demo: $(READY)
 	$(BIN)/mu-demo $(if $(REC),--recording "$(REC)")
@@ -14,6 +16,29 @@ test: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m pytest benchmarks/ --benchmark-only
+
+# Reported figures: hours. Muscles 1 to 3 are for reports only; choices are made on others.
+soak: $(READY)
+	for seed in 1 2 3; do $(BIN)/mu-study robustness --seed $$seed \
+	  --keep build/soak/muscle_$$seed --out docs/reports/robustness_$$seed.json || exit; done
+	$(if $(REC),$(BIN)/mu-decompose "$(REC)" --out build/soak/trains.npz && \
+	  $(BIN)/mu-study recording "$(REC)" --labels build/soak/trains.npz --other "$(REC)" \
+	  --blocks 8:13,13:18,18:24 --keep build/soak/recording --out docs/reports/recording.json)
+
+# models/reference.mub and what it scores on the muscle's next contraction; 7 minutes.
+reference: $(READY)
+	mkdir -p $(REF)
+	$(BIN)/mu-simulate $(REF)/train.npz --truth $(REF)/train_truth.npz --seed 4 --duration 40 \
+	  --ramp 0 --rest 0
+	$(BIN)/mu-decompose $(REF)/train.npz --out $(REF)/labels.npz
+	$(BIN)/mu-train $(REF)/train.npz --labels $(REF)/labels.npz --out $(REF)/model
+	$(BIN)/mu-export $(REF)/model --out models/reference.mub --trt fp16
+	$(BIN)/mu-simulate $(REF)/test.npz --truth $(REF)/truth.npz --seed 4 --contraction 1 \
+	  --duration 30 --ramp 0 --rest 0
+	$(BIN)/mu-run models/reference.mub --source replay:$(REF)/test.npz --pace max \
+	  --trains $(REF)/decoded.npz
+	$(BIN)/mu-score $(REF)/decoded.npz $(REF)/truth.npz --match --span 15:30 --json \
+	  > models/reference.json
 
 lint: $(READY)
 	$(BIN)/ruff check .

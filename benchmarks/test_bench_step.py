@@ -22,7 +22,8 @@ from spikewire.runtime.engine import check_golden, open_engine
 from spikewire.runtime.loop import Loop
 from spikewire.signals import STEP
 
-CHANNELS, N_MU = 64, 17
+REFERENCE = Path(__file__).parents[1] / "models" / "reference.mub"
+CHANNELS, N_MU = (lambda m: (m.channels, m.n_mu))(read_bundle(REFERENCE).manifest)
 PRECISIONS = ("fp32", "fp16")
 
 
@@ -36,11 +37,11 @@ def facts(benchmark):
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory) -> dict[str, Path]:
-    """Bundles of both kinds with weights from seed 0: speed does not depend on training."""
-    return {kind: make(kind, tmp_path_factory.mktemp(kind)) for kind in ("recommended", "mo_dcnn")}
+    """The reference bundle, and the paper's network of as many units with weights from seed 0."""
+    return {"recommended": REFERENCE, "mo_dcnn": paper(tmp_path_factory.mktemp("paper"))}
 
 
-def make(kind: str, folder: Path) -> Path:
+def paper(folder: Path) -> Path:
     import keras
 
     from spikewire import export
@@ -49,19 +50,19 @@ def make(kind: str, folder: Path) -> Path:
     from spikewire.recipe import Recipe
     from spikewire.signals import WINDOW, Recording
 
-    rng = np.random.default_rng(0)
-    paper = {"kind": kind, "trunk": (128, 128), "heads": (128, 64, 256), "look_ahead": 60}
-    recipe = Recipe(**(paper if kind == "mo_dcnn" else {}))
+    recipe = Recipe(kind="mo_dcnn", trunk=(128, 128), heads=(128, 64, 256), look_ahead=60)
     keras.utils.set_random_seed(0)
-    front = Front(rng.normal(0, 1.7e-4, (24 * CHANNELS, N_MU)).astype(np.float32),
-                  np.ones(N_MU, np.float32), np.full(N_MU, 0.6, np.float32), 3e-4, 0.0)
-    emg = rng.normal(0, 150, (23 + 120 + STEP * 199, CHANNELS)).astype(np.float32)
+    bundle = read_bundle(REFERENCE)  # of its front only the number of units matters here
+    front = Front(*bundle.front(), np.full(N_MU, 0.6, np.float32), bundle.height(), 0.0, 0.0,
+                  bundle.moments())
+    emg = np.random.default_rng(0).normal(0, 150, (120 + STEP * 199, CHANNELS))
     net = folders.build(recipe, front, CHANNELS, WINDOW)
     facts = {"channels": CHANNELS, "n_mu": N_MU, "fs_hz": 2048.0, "decoder": "network",
-             "input_scale": 1.0 if kind == "recommended" else 1e-3}
-    model = folders.Model(recipe, net, front, facts, Recording(emg, 2048.0, "noise"))
-    export.export(model, folder / f"{kind}.mub", PRECISIONS)
-    return folder / f"{kind}.mub"
+             "input_scale": 1e-3}
+    recording = Recording(emg.astype(np.float32), 2048.0, "noise")
+    export.export(folders.Model(recipe, net, front, facts, recording), folder / "paper.mub",
+                  PRECISIONS)
+    return folder / "paper.mub"
 
 
 @pytest.mark.parametrize("kind", ["recommended", "mo_dcnn"])

@@ -126,6 +126,20 @@ def test_decompose_and_score_give_figures(files: Path, capsys: pytest.CaptureFix
     assert "mean F1 0.9" in capsys.readouterr().out or figures["f1"] == 1
 
 
+def test_scores_against_more_units_count_the_found_ones(files: Path, capsys) -> None:
+    trains = read_trains("trains.npz")
+    write_trains(Path("some.npz"), SpikeTrains(trains.times[2:0:-1], trains.fs_hz))
+    assert MAINS["mu-score"](["some.npz", "trains.npz", "--match", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["units"], figures["f1"]) == (2, 1)
+    assert figures["unpaired"] == {"predicted": 0, "reference": 2}
+    assert MAINS["mu-score"](["some.npz", "trains.npz", "--match"]) == 0
+    assert "without a partner: 0 predicted and 2 reference units" in capsys.readouterr().out
+    write_trains(Path("none.npz"), SpikeTrains([np.arange(13, 30000, 617)], trains.fs_hz))
+    assert MAINS["mu-score"](["none.npz", "trains.npz", "--match"]) == 2
+    assert "are they of one recording?" in capsys.readouterr().err
+
+
 def test_an_interrupted_training_leaves_no_folder(files: Path, capsys, monkeypatch) -> None:
     pytest.importorskip("tensorflow")
     from spikewire import train as work

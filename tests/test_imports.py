@@ -53,8 +53,10 @@ OURS = {
                "decide", "filters", "network", "model", "train"},
     "report.*": {"signals", "durable", "io", "report"},
     "study.jobs": {"signals", "durable"},
-    "study.robustness": {"signals", "score", "decompose", "separate", "simulate", "io", "train",
-                         "export", "recipe"},
+    "study.robustness": {"signals", "score", "decompose", "separate", "simulate", "io",
+                         "recipe", "study"},
+    "study.decoders": {"signals", "io", "recipe", "train", "export"},
+    "study.recording": {"signals", "score", "dataset", "decompose", "recipe", "train", "study"},
     "study.*": {"signals", "durable", "io", "score", "decide", "decompose", "simulate", "dataset",
                 "network", "recipe", "crossfit", "train", "report", "study"},
 }

@@ -266,3 +266,12 @@ def test_the_best_lag_averages_the_same_segments() -> None:
     found = SpikeTrains([t[t < 0.78 * 2048] for t in reference.times], 2048.0)
     r = score.cst_correlation(found, reference, 0, 4 * 2048)
     assert r["best_lag"] >= r["lag0"]
+
+
+def test_one_to_one_pairs_by_falling_agreement() -> None:
+    """Unit 1 agrees with both references, but the first belongs to the exact copy."""
+    a, b = np.arange(0, 20000, 200), np.arange(90, 20000, 310)
+    half = np.sort(np.r_[a[::2], b[:40]])
+    assert score.one_to_one([half, a + 7, np.arange(31, 20000, 771)], [a, b]) == [(0, 1), (1, 0)]
+    assert score.one_to_one([a], []) == []
+    assert score.one_to_one([], [a]) == []

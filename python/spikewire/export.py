@@ -36,6 +36,8 @@ PRECISIONS = ("fp32", "fp16", "int8")
 # Largest difference of a presence from Keras. fp32 leaves room for other orders of summation; int8
 # moves a steep presence far without moving a decision: see the F1 that mu-export measures.
 TOLERANCE = {"fp32": 1e-5, "fp16": 2e-2, "int8": 0.15}
+# An engine adds up 1500 products per filter in an order of its own, and presences are steep.
+FRONT_ROUNDING = 1e-4
 BASELINE_LOOK_AHEAD = 20
 
 
@@ -230,7 +232,8 @@ def export(
         p: evaluate(files[name], record, manifest, trains)["f1"] for p, name in networks.items()}
     write_bundle(path, replace(
         manifest, golden_lsb_uv=lsb_uv, networks=networks,
-        tolerance={p: min(TOLERANCE[p], WIDEST_TOLERANCE) for p in networks}), files)
+        tolerance={p: min(TOLERANCE[p] + FRONT_ROUNDING, WIDEST_TOLERANCE) for p in networks}),
+        files)
     return {"bundle": str(path), "decoder": decoder, "n_mu": manifest.n_mu,
             "arm_id": f"{arm_id([read_bundle(path)]):08x}", "precisions": differences,
             "network_bytes": {p: len(files[name]) for p, name in networks.items()},

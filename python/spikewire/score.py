@@ -20,6 +20,7 @@ Doubles = NDArray[np.float64]
 TOLERANCE_SAMPLES = 1  # rate of agreement: a pair is common within +-1 sample
 MAX_LAG_SAMPLES = 40  # lags of -18..+30 samples were seen between decompositions of one unit
 REACH_SAMPLES = 10  # pairs that may belong together when the lag is refined
+MIN_PAIR = 0.3  # rate of agreement of two trains that are one unit
 MILLISECOND_S = 1e-3  # tolerance of the MUniverse benchmark's rate of agreement
 CST_WINDOW_S, CST_SEGMENT_S = 0.4, 1.0  # Wen et al. 2021, section 3.4.3
 CST_MAX_LAG_S = 0.1
@@ -218,6 +219,20 @@ def match(predicted: Sequence[Times], reference: Sequence[Times]) -> list[tuple[
         rates = [agreement(r, p) for p in predicted] or [0.0]
         out.append((int(np.argmax(rates)), max(rates)))
     return out
+
+
+def one_to_one(predicted: Sequence[Times], reference: Sequence[Times]) -> list[tuple[int, int]]:
+    """Pairs (predicted unit, reference unit) by falling agreement; each unit is in one at most.
+
+    Below MIN_PAIR (that of the MUniverse benchmark) two trains have nothing to do with each other.
+    """
+    rates = np.array([[agreement(r, p) for r in reference] for p in predicted])
+    pairs = []
+    while rates.size and rates.max() >= MIN_PAIR:
+        p, r = (int(k) for k in np.unravel_index(rates.argmax(), rates.shape))
+        pairs.append((p, r))
+        rates[p], rates[:, r] = -1, -1
+    return sorted(pairs)
 
 
 def mean_known(values: Sequence[float]) -> float | None:

@@ -18,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("reference", help="spike trains, .npz or OTBiolab+ .mat")
     p.add_argument("--span", default="", metavar="A:B", help="seconds to score (default: all)")
     p.add_argument("--match", action="store_true",
-                   help="pair each reference unit with the predicted unit that agrees best")
+                   help="pair units by agreement, one to one; what finds no partner is counted only")
     p.add_argument("--json", action="store_true", help="print the result as JSON")
     return p
 
@@ -44,9 +44,14 @@ def run(args: argparse.Namespace) -> int:
     if predicted.fs_hz != reference.fs_hz:
         raise InputError(f"{args.predicted} counts at {predicted.fs_hz:g} Hz, {args.reference} at "
                          f"{reference.fs_hz:g} Hz")
+    sizes = len(predicted), len(reference)
     if args.match:
-        pairs = score.match(predicted.times, reference.times)
-        predicted = SpikeTrains([predicted.times[k] for k, _ in pairs], predicted.fs_hz)
+        pairs = score.one_to_one(predicted.times, reference.times)
+        if not pairs:
+            raise InputError(f"no two units of {args.predicted} and {args.reference} agree to "
+                             f"{score.MIN_PAIR:g}; are they of one recording?")
+        predicted = SpikeTrains([predicted.times[p] for p, _ in pairs], predicted.fs_hz)
+        reference = SpikeTrains([reference.times[r] for _, r in pairs], reference.fs_hz)
     elif len(predicted) != len(reference):
         raise InputError(f"{len(predicted)} predicted and {len(reference)} reference units cannot "
                          "be paired by their order; add --match")
@@ -56,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--span takes one span; score the others one by one")
     scores = score.score(predicted, reference, start, stop)
     cst = score.cst_correlation(predicted, reference, start, stop)
-    figures = score.table(scores) | {"cst": cst}
+    unpaired = {"predicted": sizes[0] - len(predicted), "reference": sizes[1] - len(reference)}
+    figures = score.table(scores) | {"cst": cst, "unpaired": unpaired}
     if args.json:
         print(json.dumps(figures))
         return 0
@@ -68,6 +74,9 @@ def run(args: argparse.Namespace) -> int:
     print(f"mean F1 {figures['f1']:.3f} (neighbour bin allowed {figures['f1_near']:.3f}), worst "
           f"{figures['f1_worst']:.3f}, rate of agreement {figures['agreement']:.3f}; "
           f"{figures['units_above_0.7']} of {figures['units']} units above F1 0.7")
+    if any(unpaired.values()):
+        print(f"without a partner: {unpaired['predicted']} predicted and {unpaired['reference']} "
+              "reference units")
     if figures["on_time"] is not None:
         print(f"of the hits {figures['on_time']:.1%} within one sample; CST correlation, mean "
               f"removed: lag 0 {shown(cst['lag0'])}, best lag {shown(cst['best_lag'])}, "

@@ -6,9 +6,16 @@ import argparse
 import os
 import sys
 
-from spikewire.commands import INTERRUPTED, guarded, study_paper, study_robustness, study_search
+from spikewire.commands import (
+    INTERRUPTED,
+    guarded,
+    study_paper,
+    study_recording,
+    study_robustness,
+    study_search,
+)
 
-STUDIES = (study_paper, study_robustness, study_search)
+STUDIES = (study_paper, study_robustness, study_recording, study_search)
 
 
 def parser() -> argparse.ArgumentParser:

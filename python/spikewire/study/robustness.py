@@ -8,9 +8,6 @@ part of what is measured.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from spikewire import score, train
+from spikewire import score
 from spikewire.decompose import band_pass, decompose, whiten
-from spikewire.export import export
 from spikewire.io.npz import read_recording, read_trains, write_recording, write_trains
 from spikewire.recipe import Recipe, read_recipe
 from spikewire.separate import Settings, discharges
@@ -29,6 +25,7 @@ from spikewire.simulate.discharge import Contraction
 from spikewire.simulate.emg import Scene, simulate
 from spikewire.simulate.faults import FAULTS, Draw
 from spikewire.simulate.muap import Anatomy, Grid
+from spikewire.study.decoders import decode, registered, train_linear, train_network
 
 Progress = Callable[[float, str], None]
 
@@ -143,42 +140,13 @@ def prepare(setup: Setup, folder: Path, report: Progress) -> list[int]:
     return units
 
 
-def train_all(folder: Path, recipe_path: Path | None, seed: int, report: Progress) -> float:
+def train_all(folder: Path, recipe: Recipe, seed: int, report: Progress) -> float:
     """Bundles linear24, linear32 and network; return the seconds that the network took."""
     recording, labels = read_recording(folder / "train.npz"), read_trains(folder / "labels.npz")
-    recipe = read_recipe(recipe_path) if recipe_path else Recipe()
     whole = [(0, len(recording.emg))]
-    started = time.monotonic()
-    model = train.fit(recording, labels, recipe, whole, folder, seed,
-                      lambda share, words: report(0.05 + 0.35 * share, words))
-    seconds = time.monotonic() - started
-    export(model, folder / "network.mub", ("fp32",), "network")
-    for delays in (24, 32):  # the baseline at its best: the ridge alone, chosen by itself
-        alone = replace(recipe, delays=delays, gain_sd=0.0, steps=1, refit=False)
-        model = train.fit(recording, labels, alone, whole, folder, seed)
-        export(model, folder / f"linear{delays}.mub", ("fp32",), "linear")
+    seconds = train_network(recording, labels, recipe, whole, folder, seed, report)
+    train_linear(recording, labels, recipe, whole, folder)
     return seconds
-
-
-def decode(bundle: Path, recording: Path, out: Path, *more: str) -> SpikeTrains:
-    """What `mu-run` says of a recording."""
-    command = [sys.executable, "-m", "spikewire.commands.run", str(bundle), "--source",
-               f"replay:{recording}", "--pace", "max", "--trains", str(out), "--json", *more]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise InputError(f"mu-run failed on {recording}: {done.stderr.strip()[-300:]}")
-    return read_trains(out)
-
-
-def registered(bundle: Path, recording: Path, out: Path) -> tuple[Path, dict[str, Any]]:
-    """What `mu-adapt` makes of a bundle: the new one, or the old if nothing was better."""
-    command = [sys.executable, "-m", "spikewire.commands.adapt", str(bundle), str(recording),
-               "--out", str(out), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise InputError(f"mu-adapt failed on {recording}: {done.stderr.strip()[-300:]}")
-    facts = json.loads(done.stdout)
-    return (out if facts["better"] else bundle), facts
 
 
 def figures(found: SpikeTrains, truth: SpikeTrains) -> dict[str, Any]:
@@ -244,7 +212,8 @@ def robustness(
         "training_seed": training_seed, "recipe": str(recipe or "recommended")}
     if not facts.is_file():
         units = prepare(setup, folder, report)
-        seconds = train_all(folder, recipe, training_seed, report)
+        seconds = train_all(folder, read_recipe(recipe) if recipe else Recipe(), training_seed,
+                            lambda share, words: report(0.05 + 0.35 * share, words))
         facts.write_text(json.dumps(how | {"units": units, "training_s": round(seconds, 1)}))
     made = json.loads(facts.read_text()) | {"rows": []}
     if {k: made.get(k) for k in how} != how:
