@@ -13,6 +13,7 @@ from spikewire.peaks import judge, maxima
 from spikewire.register import (
     MIN_RISE,
     Setting,
+    Trust,
     gains,
     moments_at,
     quality,
@@ -61,7 +62,7 @@ def test_a_noisy_channel_is_bad(moments: Moments, still: np.ndarray) -> None:
 
 def test_nothing_changed_leaves_the_moments(moments: Moments) -> None:
     assert moments_at(moments, PLACES, Setting()) is moments
-    made = refitted(moments, moments, False, np.ones(moments.channels, bool))
+    made = refitted(moments, moments, Trust(), np.ones(moments.channels, bool))
     assert np.allclose(made.lagged, moments.lagged)
 
 

@@ -144,7 +144,7 @@ def write_adapted(bundle: Bundle, made: Adapted, path: Path) -> dict[str, Any]:
     m, found = bundle.manifest, made.found
     counts, lsb_uv = golden_counts(made.excerpt, m.history_samples)
     facts = {"adapted_from": bundle.sha256, "recording": made.excerpt.name,
-             "setting": asdict(found.setting), "gains": found.gains,
+             "setting": asdict(found.setting), "gains": found.trust.gains,
              "bad_channels": np.flatnonzero(~found.good).tolist(),
              "quality": [round(found.before, 4), round(found.after, 4)]}
     manifest = replace(m, name=path.stem, golden_lsb_uv=lsb_uv,

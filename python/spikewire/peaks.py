@@ -17,6 +17,7 @@ Doubles = NDArray[np.float64]
 
 # Noise alone has a silhouette of .75 to .86 here: its height is refused by its size, see `clear`.
 CLEAR_SIL, MIN_PEAKS = 0.8, 10
+ALIKE = 1.25  # factor between units' changes of height
 INTERVAL_STEPS, FEWEST_INTERVALS = (3, 25), 10
 DUPLICATE = 0.5  # agreement, within a step, beyond which two sources are one unit
 
@@ -45,9 +46,17 @@ class Peaks:
         return np.asarray((self.sil > CLEAR_SIL) & (self.count >= MIN_PEAKS))
 
     def height_ratio(self, usual: Doubles, lowest: float = 0.0) -> Doubles:
-        """Height against the usual one (n_mu,), 1 where it is not clear or below `lowest`."""
+        """Height against the usual one (n_mu,), 1 where it is not clear or below `lowest`.
+
+        What changes one unit's height changes the others' alike: one far from their median has
+        taken the peaks of another unit for its own.
+        """
         ratio = np.nan_to_num(self.height, nan=1.0) / usual
-        return np.where(self.clear() & (ratio > lowest), ratio, 1.0)
+        known = self.clear() & (ratio > lowest)
+        if not known.any():
+            return np.ones_like(ratio)
+        middle = float(np.median(ratio[known]))
+        return np.where(known, ratio.clip(middle / ALIKE, middle * ALIKE), 1.0)
 
     def distinct(self) -> NDArray[np.bool_]:
         """Units that are not the poorer copy of another one: (n_mu,)."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from spikewire.signals import Floats
 
 Doubles = NDArray[np.float64]
 
-HEARD = 0.5  # share of the new signal's own covariance in what filters are solved from
+HEARD = 0.5  # share of the new signal's own covariance, where it is trusted
 DEAD = 0.2  # amplitude against the other channels', relative to training
 NOISY = 1.5  # white noise, times the channel's whole amplitude in training
 GAIN_RANGE = (0.4, 2.5)
@@ -45,6 +46,25 @@ class Setting:
     def changed(self) -> int:
         """How many of the numbers are not their default."""
         return sum((self.along_mm != 0, self.around_mm != 0, self.velocity != 1))
+
+
+class Trust(NamedTuple):
+    """What filters take over from the new signal beside its level and its white noise.
+
+    Attributes
+    ----------
+    gains : bool
+        Each channel's change of amplitude is a gain, and not another activity of the muscle.
+    covariance : bool
+        It knows interference that nothing else explains, but from ten seconds instead of 40: where
+        the rest is explained it makes filters worse.
+    """
+
+    gains: bool = False
+    covariance: bool = False
+
+
+SEARCHING = Trust(covariance=True)  # far from the right setting nothing else explains the signal
 
 
 def moments_at(moments: Moments, places: Places, setting: Setting) -> Moments:
@@ -81,25 +101,25 @@ def gains(moments: Moments, heard: Moments) -> tuple[Doubles, NDArray[np.bool_]]
 
 
 def refitted(
-    moments: Moments, heard: Moments, believe_gains: bool, good: NDArray[np.bool_]
+    moments: Moments, heard: Moments, trust: Trust, good: NDArray[np.bool_]
 ) -> Moments:
-    """Moments of the labelled record as it would be now, and half of what is heard now.
-
-    The new signal's own covariance knows interference and noise that training has not seen; the
-    old one knows 40 s instead of ten.
+    """Moments of the labelled record as it would be now: level, white noise, and what is trusted.
 
     Parameters
     ----------
     moments, heard : Moments, of the training record and of the new signal (without units)
-    believe_gains : bool, whether each channel's change of amplitude is a gain
+    trust : Trust
     good : bool (channels,), channels that set the common level; at least one
     """
     gain, _ = gains(moments, heard)
-    made = moments.mixed(np.diag(gain)) if believe_gains else moments
+    made = moments.mixed(np.diag(gain)) if trust.gains else moments
     level = float(np.median((np.diag(heard.lagged[0]) / np.maximum(
         np.diag(made.lagged[0]), 1e-12))[good]))
-    lagged = (1 - HEARD) * level * made.lagged + HEARD * heard.lagged
-    return replace(made, lagged=lagged)
+    made = replace(made, lagged=level * made.lagged)
+    made = made.noisier(np.maximum(heard.noise() - made.noise(), 0))
+    if not trust.covariance:
+        return made
+    return replace(made, lagged=(1 - HEARD) * made.lagged + HEARD * heard.lagged)
 
 
 def quality(emg: Floats, kernels: Floats) -> float:
@@ -125,7 +145,7 @@ class Found:
     Attributes
     ----------
     setting : Setting
-    gains : bool, whether the channels' gains were believed
+    trust : Trust
     good : bool (channels,)
     kernels : float32 (delays * channels, n_mu)
     moments : Moments that the kernels were solved from
@@ -133,7 +153,7 @@ class Found:
     """
 
     setting: Setting
-    gains: bool
+    trust: Trust
     good: NDArray[np.bool_]
     kernels: Floats
     moments: Moments
@@ -163,26 +183,30 @@ def search(
     kernels : the filters in use
     """
     _, good = gains(moments, heard)
-    known: dict[tuple[Setting, bool], tuple[float, Floats, Moments]] = {}
+    known: dict[tuple[Setting, Trust], tuple[float, Floats, Moments]] = {}
 
-    def value(setting: Setting, believe: bool) -> float:
-        if (setting, believe) not in known:
+    def value(setting: Setting, trust: Trust) -> float:
+        if (setting, trust) not in known:
             here = moments_at(moments, places, setting) if places else moments.slowed(
                 setting.velocity)
-            made = refitted(here, heard, believe, good)
+            made = refitted(here, heard, trust, good)
             bank = made.solve(loading, good)
-            known[setting, believe] = quality(emg, bank), bank, made
+            known[setting, trust] = quality(emg, bank), bank, made
             progress(min(len(known) / 50, 0.99), f"{len(known)} settings tried")
-        return known[setting, believe][0] - COST * setting.changed
+        return known[setting, trust][0] - COST * (setting.changed + sum(trust))
 
-    best, believe = Setting(), False
+    def most_credible() -> Trust:
+        return max((Trust(g, c) for g in (False, True) for c in (False, True)),
+                   key=lambda trust: value(best, trust))
+
+    best, trust = Setting(), SEARCHING
 
     def tryout(name: str, steps: Sequence[float]) -> bool:
         nonlocal best
         centre, moved = best, False
         for step in steps:
             new = replace(centre, **{name: round(getattr(centre, name) + step, 4)})
-            if allowed(new) and value(new, believe) > value(best, believe):
+            if allowed(new) and value(new, trust) > value(best, trust):
                 best, moved = new, True
         return moved
 
@@ -191,17 +215,17 @@ def search(
               "around_mm": (-6, -4, -2, 2, 4, 6)}
     for name in axes:
         tryout(name, coarse[name])
-    believe = value(best, True) > value(best, False) + MIN_RISE
+    trust = most_credible()
     for along, velocity, around in ((2, 0.05, 2), (1, 0.025, 1), (0.5, 0.025, 1)):
         fine = {"along_mm": along, "velocity": velocity, "around_mm": around}
         for _ in range(2):
             # Every axis is tried: a sum, since any() would stop at the first that moves.
             if not sum(tryout(name, (-fine[name], fine[name])) for name in axes):
                 break
-    believe = value(best, True) > value(best, False) + MIN_RISE
-    after, bank, made = known[best, believe]
+    trust = most_credible()
+    after, bank, made = known[best, trust]
     progress(1.0, f"{len(known)} settings tried")
-    return Found(best, believe, good, bank, made, quality(emg, kernels), after)
+    return Found(best, trust, good, bank, made, quality(emg, kernels), after)
 
 
 def allowed(setting: Setting) -> bool:

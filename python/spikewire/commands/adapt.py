@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     found, s = made.found, made.found.setting
     facts = {"better": found.better, "quality_before": round(found.before, 4),
              "quality_after": round(found.after, 4), "along_mm": s.along_mm,
-             "around_mm": s.around_mm, "velocity": s.velocity, "gains": found.gains,
+             "around_mm": s.around_mm, "velocity": s.velocity, "gains": found.trust.gains,
              "bad_channels": [k for k, good in enumerate(found.good) if not good],
              "seconds": round(time.monotonic() - started, 1), "out": None}
     if found.better:
@@ -67,8 +67,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(facts))
         return 0
+    gains = "followed" if found.trust.gains else "kept"
     print(f"along the fibres {s.along_mm:+g} mm, around the limb {s.around_mm:+g} mm, conduction "
-          f"velocity x {s.velocity:g}; channel gains {'followed' if found.gains else 'kept'}, "
+          f"velocity x {s.velocity:g}; channel gains {gains}, "
           f"bad channels {facts['bad_channels'] or 'none'}")
     print(f"quality of the sources {found.before:.3f} -> {found.after:.3f}: " + (
         f"wrote {out}" if found.better else

@@ -18,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("reference", help="spike trains, .npz or OTBiolab+ .mat")
     p.add_argument("--span", default="", metavar="A:B", help="seconds to score (default: all)")
     p.add_argument("--match", action="store_true",
-                   help="pair units by agreement, one to one; what finds no partner is counted only")
+                   help="pair units by agreement, one to one; without a partner: counted only")
     p.add_argument("--json", action="store_true", help="print the result as JSON")
     return p
 
