@@ -36,7 +36,7 @@ WELL_STEPS = 200  # a bad channel that is in order for two seconds is used again
 VELOCITY_STEP, VELOCITY_STEPS = 0.025, 4  # at most so many at a time
 SLOWEST, FASTEST = 0.85, 1.1
 LOWEST = 0.3  # height against the one in use: at rest the peaks are lower
-# Peaks neither apart from the noise nor regular are no unit's. White noise has silhouettes of .74 to
+# Peaks neither apart from noise nor regular are no unit's. White noise has silhouettes of .74 to
 # .87 and intervals that vary by .51 to .68; a unit decoded at F1 .6 still .57.
 MUTE_SIL, MUTE_COV, WELL_COV = 0.87, 0.58, 0.5
 MIN_MOVE = 0.05  # of a scale
