@@ -63,9 +63,10 @@ def test_a_perfect_decoder_has_one_everywhere(muscle, tmp_path: Path, monkeypatc
     made = study.row(setup, condition, units, tmp_path)
     assert set(made["results"]) == {
         "linear24, plain", "linear32, plain", "linear24, upkeep", "network, plain",
-        "network, upkeep", "linear24, registered", "network, registered"}
+        "network, upkeep", "linear24, registered", "network, registered",
+        "linear24, registered+upkeep", "network, registered+upkeep"}
     assert all(r["f1"] == 1 and r["on_time"] == 1 for r in made["results"].values())
-    assert len(asked) == 2 * 7
+    assert len(asked) == 2 * 9
     assert ("linear32.mub", "--no-upkeep") in asked
     assert ("network.mub",) in asked
     text = table({"seed": 5, "units": units, "training_s": 1.0, "rows": [made]})

@@ -177,8 +177,9 @@ def row(setup: Setup, condition: Condition, units: list[int], folder: Path) -> d
                 ways.append((f"{name}, upkeep", folder / f"{name}.mub", ()))
             if condition.moved and name != "linear32":
                 bundle, facts = registered(folder / f"{name}.mub", test, folder / "adapted.mub")
-                results.setdefault(f"{name}, registered", []).append(
-                    figures(decode(bundle, test, out, "--no-upkeep"), truth))
+                for way, more in (("registered", ("--no-upkeep",)), ("registered+upkeep", ())):
+                    results.setdefault(f"{name}, {way}", []).append(
+                        figures(decode(bundle, test, out, *more), truth))
         for way, bundle, more in ways:
             results.setdefault(way, []).append(figures(decode(bundle, test, out, *more), truth))
     found = {way: {k: float(np.mean([d[k] for d in draws if d[k] is not None] or [np.nan]))
