@@ -176,10 +176,10 @@ def row(setup: Setup, condition: Condition, units: list[int], folder: Path) -> d
             if name != "linear32":
                 ways.append((f"{name}, upkeep", folder / f"{name}.mub", ()))
             if condition.moved and name != "linear32":
-                bundle, facts = registered(folder / f"{name}.mub", test, folder / "adapted.mub")
-                for way, more in (("registered", ("--no-upkeep",)), ("registered+upkeep", ())):
-                    results.setdefault(f"{name}, {way}", []).append(
-                        figures(decode(bundle, test, out, *more), truth))
+                bundle, facts = registered(folder / f"{name}.mub", test,
+                                           folder / f"adapted_{name}.mub")
+                ways += [(f"{name}, registered", bundle, ("--no-upkeep",)),
+                         (f"{name}, registered+upkeep", bundle, ())]
         for way, bundle, more in ways:
             results.setdefault(way, []).append(figures(decode(bundle, test, out, *more), truth))
     found = {way: {k: float(np.mean([d[k] for d in draws if d[k] is not None] or [np.nan]))
