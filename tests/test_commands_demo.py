@@ -18,9 +18,12 @@ from spikewire.io import read_trains
 from spikewire.score import match
 
 
+@pytest.mark.timeout(400)  # eight processes, one after the other, three of them with TensorFlow
 def test_from_recording_to_frames(
-    recording_path: Path, synthetic: object, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    recording_path: Path, synthetic: object, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(demo, "STEPS", 150)
     out = tmp_path / "demo"
     code = demo.main(["--recording", str(recording_path), "--hold-out", "12:15", "--out", str(out)])
     shown = capfd.readouterr().out

@@ -89,3 +89,20 @@ def test_a_folder_of_another_muscle_is_refused(tmp_path: Path) -> None:
 def test_a_missing_bundle_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(study.InputError, match="mu-run failed"):
         study.decode(tmp_path / "none.mub", tmp_path / "none.npz", tmp_path / "o.npz")
+
+
+def test_finished_rows_are_not_made_again(tmp_path: Path, monkeypatch) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(study, "prepare", lambda *_: [3])
+    monkeypatch.setattr(study, "train_all", lambda *_: 1.0)
+
+    def row(setup, condition, units, folder) -> dict[str, object]:
+        made.append(condition.name)
+        return {"condition": condition.name, "results": {}}
+
+    monkeypatch.setattr(study, "row", row)
+    assert len(list(study.robustness(study.Setup(1), tmp_path, only="amplitude"))) == 2
+    *_, last = study.robustness(study.Setup(1), tmp_path, only="m")
+    assert made.count("amplitude x 0.5") == 1
+    assert [r["condition"] for r in last["rows"]] == \
+        [c.name for c in study.CONDITIONS if "m" in c.name]

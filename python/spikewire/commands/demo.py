@@ -13,7 +13,7 @@ from typing import Any
 
 from spikewire.commands import guarded
 
-STEPS = 800  # of training; the recipe's 2000 would double the demo's time
+STEPS = 800  # of training; the recipe's 3000 would double the demo's time
 LEAD_S, TAIL_S = 0.15, 0.05  # signal around the block, so that its first and last bin are decoded
 PORT = "exoskeleton"
 

@@ -197,7 +197,7 @@ def robustness(
     Parameters
     ----------
     folder : Path
-        Training record, labels and bundles; kept ones are used again.
+        Training record, labels, bundles and finished rows; kept ones are used again.
 
     Yields
     ------
@@ -219,7 +219,12 @@ def robustness(
     made = json.loads(facts.read_text()) | {"rows": []}
     if {k: made.get(k) for k in how} != how:
         raise InputError(f"{folder}: was made with other options; choose another --keep")
+    rows = folder / "rows.json"
+    kept = json.loads(rows.read_text()) if rows.is_file() else {}
     for number, condition in enumerate(wanted):
         report(0.4 + 0.6 * number / len(wanted), condition.name)
-        made["rows"].append(row(setup, condition, made["units"], folder))
+        if condition.name not in kept:
+            kept[condition.name] = row(setup, condition, made["units"], folder)
+            rows.write_text(json.dumps(kept))
+        made["rows"].append(kept[condition.name])
         yield made
