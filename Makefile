@@ -38,7 +38,8 @@ reference: $(READY)
 	$(BIN)/mu-run models/reference.mub --source replay:$(REF)/test.npz --pace max \
 	  --trains $(REF)/decoded.npz
 	$(BIN)/mu-score $(REF)/decoded.npz $(REF)/truth.npz --match --span 15:30 --json \
-	  > models/reference.json
+	  > $(REF)/score.json
+	cp $(REF)/score.json models/reference.json
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -23,7 +23,8 @@ from spikewire.runtime.loop import Loop
 from spikewire.signals import STEP
 
 REFERENCE = Path(__file__).parents[1] / "models" / "reference.mub"
-CHANNELS, N_MU = (lambda m: (m.channels, m.n_mu))(read_bundle(REFERENCE).manifest)
+MANIFEST = read_bundle(REFERENCE).manifest
+CHANNELS, N_MU = MANIFEST.channels, MANIFEST.n_mu
 PRECISIONS = ("fp32", "fp16")
 
 

@@ -55,10 +55,10 @@ OURS = {
     "study.jobs": {"signals", "durable"},
     "study.robustness": {"signals", "score", "decompose", "separate", "simulate", "io",
                          "recipe", "study"},
-    "study.decoders": {"signals", "io", "recipe", "train", "export"},
+    "study.decoders": {"signals", "durable", "io", "recipe", "train", "export"},
     "study.recording": {"signals", "score", "dataset", "decompose", "recipe", "train", "study"},
-    "study.*": {"signals", "durable", "io", "score", "decide", "decompose", "simulate", "dataset",
-                "network", "recipe", "crossfit", "train", "report", "study"},
+    "study.*": {"signals", "durable", "io", "score", "decide", "decompose", "separate", "simulate",
+                "dataset", "network", "recipe", "crossfit", "train", "report", "study"},
 }
 # third parties -> the modules that may import them
 THEIRS = {

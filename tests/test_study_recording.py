@@ -92,10 +92,20 @@ def test_a_kept_folder_of_other_options_is_refused(tmp_path: Path) -> None:
         work.check_kept(tmp_path, {"a": 2})
 
 
+def test_a_note_that_was_cut_is_named(tmp_path: Path) -> None:
+    (tmp_path / "options.json").write_text('{"a"')
+    with pytest.raises(InputError, match="is no JSON object; delete it or choose another --keep"):
+        work.check_kept(tmp_path, {"a": 1})
+
+
 @pytest.mark.parametrize(("change", "words"), [
     ("--seeds=1,x", "--seeds 1,x: whole numbers"),
     ("--blocks=", "--blocks is empty"),
     ("--blocks=30:40", "30"),
+    ("--other=slow.npz", "--other: counts at 2000 Hz, the recording at 2048 Hz"),
+    ("--labels=slow.npz", "--labels: counts at 2000 Hz"),
+    ("--keep=r.npz", "r.npz"),
+    ("--other=no.npz", "no.npz: no such file"),
     ("--out=x.txt", "ends in .json"),
 ])
 def test_what_cannot_be_studied_is_named(
@@ -104,6 +114,7 @@ def test_what_cannot_be_studied_is_named(
     monkeypatch.chdir(tmp_path)
     write_recording(tmp_path / "r.npz", replace(synthetic.recording, name="r"))
     write_trains(tmp_path / "t.npz", synthetic.truth)
+    write_trains(tmp_path / "slow.npz", SpikeTrains(synthetic.truth.times, 2000.0))
     assert study.main(["recording", "r.npz", "--labels", "t.npz", "--blocks", "4:8",
                        "--out", "o.json", change]) == 2
     assert words in capsys.readouterr().err

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 BAD_INPUT, INTERRUPTED = 2, 130
 # What a board does not have; tomllib comes with Python 3.11.
@@ -108,6 +110,13 @@ def check_out(path: str, suffix: str, *inputs: str) -> Path:
         raise InputError(f"{out}: is a folder; choose another name for the output")
     check_parent(out)
     return out
+
+
+def write_report(out: Path, made: dict[str, Any]) -> None:
+    """Replace a JSON report by a longer one, or leave it."""
+    from spikewire.durable import write_durably
+
+    write_durably(out, lambda file: file.write(json.dumps(made, indent=1).encode()))
 
 
 def check_parent(out: Path) -> None:

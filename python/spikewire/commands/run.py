@@ -147,7 +147,7 @@ def upkeep_line(u: dict[str, Any]) -> str:
         if which:
             words.append(f"{what} {', '.join(map(str, which))}")
     if u["ended"]:
-        words.append("ENDED EARLY: its process died, the last filters stay")
+        words.append("ENDED EARLY: its process died or hung, the last filters stay")
     return "upkeep        " + "; ".join(words)
 
 

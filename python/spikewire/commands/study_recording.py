@@ -6,11 +6,10 @@ import argparse
 import json
 import tempfile
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from spikewire.commands import check_out, check_seed, progress, quiet
+from spikewire.commands import check_out, check_seed, progress, quiet, write_report
 
 
 def add(kinds: Any) -> None:
@@ -49,7 +48,6 @@ def read_seeds(words: str) -> list[int]:
 
 def run(args: argparse.Namespace) -> int:
     """Run the table, write and print it."""
-    from spikewire.durable import write_durably
     from spikewire.io import read_recording, read_trains
     from spikewire.recipe import Recipe, read_recipe
     from spikewire.signals import InputError, parse_spans
@@ -61,6 +59,10 @@ def run(args: argparse.Namespace) -> int:
     labels = read_trains(args.labels)
     other = read_trains(args.other) if args.other else None
     blocks = parse_spans(args.blocks, recording.fs_hz, len(recording.emg))
+    for name, trains in (("labels", labels), ("other", other)):
+        if trains and trains.fs_hz != recording.fs_hz:
+            raise InputError(f"--{name}: counts at {trains.fs_hz:g} Hz, the recording at "
+                             f"{recording.fs_hz:g} Hz; give a decomposition of this very recording")
     if not blocks:
         raise InputError("--blocks is empty; give seconds, as in 8:13,13:18")
     with quiet():
@@ -74,14 +76,9 @@ def run(args: argparse.Namespace) -> int:
                             "recipe": json.loads(json.dumps(asdict(recipe)))})
         for made in blocks_in_turn(recording, Path(args.recording), labels, other, blocks, seeds,
                                    recipe, folder, report):
-            write_durably(out, partial(write, made))
+            write_report(out, made)
     print(json.dumps(made) if args.json else table(made))
     return 0
-
-
-def write(made: dict[str, Any], file: BinaryIO) -> None:
-    """The report so far."""
-    file.write(json.dumps(made, indent=1).encode())
 
 
 def table(made: dict[str, Any]) -> str:

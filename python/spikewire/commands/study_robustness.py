@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from spikewire.commands import check_out, check_seed, progress, quiet
+from spikewire.commands import check_out, check_seed, progress, quiet, write_report
 from spikewire.commands.simulate import NUMBERS, check
 
 
@@ -38,8 +37,6 @@ def add(kinds: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the table, write and print it."""
-    from spikewire.durable import write_durably
-
     check_seed(args.seed)
     check_seed(args.training_seed)
     for name, value in (("snr", args.snr), ("common-drive", args.common_drive)):
@@ -57,14 +54,9 @@ def run(args: argparse.Namespace) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         for made in robustness(setup, folder, args.recipe and Path(args.recipe), args.only,
                                args.training_seed, report):
-            write_durably(out, partial(write, made))
+            write_report(out, made)
     print(json.dumps(made) if args.json else table(made))
     return 0
-
-
-def write(made: dict[str, Any], file: BinaryIO) -> None:
-    """The report so far."""
-    file.write(json.dumps(made, indent=1).encode())
 
 
 def table(made: dict[str, Any]) -> str:

@@ -54,8 +54,8 @@ class Basis:
 
 
 @dataclass(frozen=True)
-class Front:
-    """What is in use.
+class InUse:
+    """The front that decodes now.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class State:
 
     basis: Basis
     moments: Moments
-    answer: Front
+    answer: InUse
 
 
 def without(state: State, emg: Floats, good: NDArray[np.bool_]) -> State:
@@ -135,7 +135,7 @@ def tended(state: State, emg: Floats, good: NDArray[np.bool_]) -> State:
     return State(basis, used, replace(heard_of(made, peaks), factor=made.factor * change))
 
 
-def heard_of(now: Front, peaks: Peaks) -> Front:
+def heard_of(now: InUse, peaks: Peaks) -> InUse:
     """Note how clear the sources are; one with few peaks, or on the edge, keeps its verdict."""
     enough = peaks.count >= MIN_PEAKS
     cov = np.nan_to_num(peaks.cov, nan=1.0)
@@ -209,13 +209,13 @@ class Upkeep:
         self._engine, self._map = engine, np.array(m.channel_map)
         self._input_scale = np.float32(m.input_scale)
         self._scale = front[1]
-        self.now = Front(front[0], np.ones(m.inputs), 1.0, np.full(m.inputs, np.nan),
+        self.now = InUse(front[0], np.ones(m.inputs), 1.0, np.full(m.inputs, np.nan),
                          np.zeros(m.inputs, bool))
         self.electrodes = Electrodes(moments)
         self.swaps = self.late = self.failed = 0
         self.ended = False  # the other process is gone; the filters stay as they are
         self._filled = self._step = self._due = 0
-        self._waiting: Callable[[], Front | None] | None = None
+        self._waiting: Callable[[], InUse | None] | None = None
         self._lost = False
         basis = Basis(moments, m.loading or 1e-3, front[1], bundle.height())
         # While one half is listened to, the other is filled.

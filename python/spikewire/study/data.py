@@ -21,6 +21,7 @@ from spikewire.durable import write_durably
 from spikewire.io import read_recording, read_trains
 from spikewire.io.npz import write_recording, write_trains
 from spikewire.score import agreement, best_lag, match
+from spikewire.separate import Settings
 from spikewire.signals import InputError, Recording, Span, SpikeTrains
 from spikewire.simulate.discharge import Contraction
 from spikewire.simulate.emg import Scene, simulate
@@ -116,7 +117,7 @@ def folds_of(recording: Recording, plateau_s: float | None) -> tuple[list[Span],
     if len(segments) >= FOLDS:
         return segments[:FOLDS], "by contraction, as in the paper"
     if not segments:
-        band = decompose.Settings().band_hz
+        band = Settings().band_hz
         segments = [decompose.active_range(decompose.band_pass(recording, band),
                                            recording.fs_hz)]
     start, stop = max(segments, key=lambda s: s[1] - s[0])
@@ -178,7 +179,7 @@ def make(wanted: Wanted, cache: Path | None, progress: Progress) -> Data:
     if wanted.labels:
         labels = read_trains(wanted.labels)
     else:
-        settings = decompose.Settings(rounds=wanted.rounds)
+        settings = Settings(rounds=wanted.rounds)
         labels = decompose.decompose(
             recording, settings, lambda s, w: progress(0.3 + 0.7 * s, f"labels: {w}"))
     if labels.fs_hz != recording.fs_hz:

@@ -12,12 +12,31 @@ from pathlib import Path
 from typing import Any
 
 from spikewire import train
+from spikewire.durable import write_durably
 from spikewire.export import export
 from spikewire.io.npz import read_trains
 from spikewire.recipe import Recipe
 from spikewire.signals import InputError, Recording, Span, SpikeTrains
 
 LINEAR_DELAYS = (24, 32)
+
+
+def read_note(path: Path) -> dict[str, Any] | None:
+    """What a kept folder says of itself; None if it says nothing."""
+    if not path.is_file():
+        return None
+    try:
+        note = json.loads(path.read_text())
+    except ValueError:
+        note = None
+    if not isinstance(note, dict):
+        raise InputError(f"{path}: is no JSON object; delete it or choose another --keep")
+    return note
+
+
+def write_note(path: Path, note: dict[str, Any]) -> None:
+    """Replace it as a whole, or leave it."""
+    write_durably(path, lambda file: file.write(json.dumps(note).encode()))
 
 
 def train_network(

@@ -7,7 +7,6 @@ which units there are was found with it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,14 @@ from spikewire.dataset import spans_without
 from spikewire.decompose import re_estimate
 from spikewire.recipe import Recipe
 from spikewire.signals import InputError, Recording, Span, SpikeTrains
-from spikewire.study.decoders import LINEAR_DELAYS, decode, train_linear, train_network
+from spikewire.study.decoders import (
+    LINEAR_DELAYS,
+    decode,
+    read_note,
+    train_linear,
+    train_network,
+    write_note,
+)
 from spikewire.train import guard_samples
 
 Progress = Callable[[float, str], None]
@@ -51,9 +57,9 @@ def figures(
 def check_kept(folder: Path, how: dict[str, Any]) -> None:
     """Note how the folder's bundles are made; refuse one that was made otherwise."""
     note = folder / "options.json"
-    if note.is_file() and json.loads(note.read_text()) != how:
+    if read_note(note) not in (None, how):
         raise InputError(f"{folder}: was made with other options; choose another --keep")
-    note.write_text(json.dumps(how))
+    write_note(note, how)
 
 
 def blocks_in_turn(

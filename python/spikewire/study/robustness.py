@@ -7,7 +7,6 @@ part of what is measured.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,7 +24,14 @@ from spikewire.simulate.discharge import Contraction
 from spikewire.simulate.emg import Scene, simulate
 from spikewire.simulate.faults import FAULTS, Draw
 from spikewire.simulate.muap import Anatomy, Grid
-from spikewire.study.decoders import decode, registered, train_linear, train_network
+from spikewire.study.decoders import (
+    decode,
+    read_note,
+    registered,
+    train_linear,
+    train_network,
+    write_note,
+)
 
 Progress = Callable[[float, str], None]
 
@@ -211,20 +217,22 @@ def robustness(
     facts = folder / "facts.json"
     how = {k: v for k, v in asdict(setup).items() if k != "cache"} | {
         "training_seed": training_seed, "recipe": str(recipe or "recommended")}
-    if not facts.is_file():
+    made = read_note(facts)
+    if made is None:
         units = prepare(setup, folder, report)
         seconds = train_all(folder, read_recipe(recipe) if recipe else Recipe(), training_seed,
                             lambda share, words: report(0.05 + 0.35 * share, words))
-        facts.write_text(json.dumps(how | {"units": units, "training_s": round(seconds, 1)}))
-    made = json.loads(facts.read_text()) | {"rows": []}
+        made = how | {"units": units, "training_s": round(seconds, 1)}
+        write_note(facts, made)
+    made |= {"rows": []}
     if {k: made.get(k) for k in how} != how:
         raise InputError(f"{folder}: was made with other options; choose another --keep")
     rows = folder / "rows.json"
-    kept = json.loads(rows.read_text()) if rows.is_file() else {}
+    kept = read_note(rows) or {}
     for number, condition in enumerate(wanted):
         report(0.4 + 0.6 * number / len(wanted), condition.name)
         if condition.name not in kept:
             kept[condition.name] = row(setup, condition, made["units"], folder)
-            rows.write_text(json.dumps(kept))
+            write_note(rows, kept)
         made["rows"].append(kept[condition.name])
         yield made
