@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -149,12 +150,42 @@ def test_an_interrupted_training_leaves_no_folder(files: Path, capsys, monkeypat
         raise KeyboardInterrupt
 
     monkeypatch.setattr(work, "fit", interrupted)
-    command = ["good.npz", "--labels", "trains.npz", "--out", "x"]
+    Path("all.toml").write_text("min_f1 = 0.0")
+    command = ["good.npz", "--labels", "trains.npz", "--recipe", "all.toml", "--out", "x"]
     assert MAINS["mu-train"](command) == 130
     assert not Path("x").exists()
     Path("x/logs").mkdir(parents=True)  # what a kill -9 leaves is no obstacle, and is kept
     assert MAINS["mu-train"](command) == 130
     assert Path("x/logs").is_dir()
+
+
+def test_the_model_folder_holds_the_labels_that_it_decodes(
+    files: Path, synthetic, capsys, monkeypatch
+) -> None:
+    """The first unit is nothing; what is written is trained on without it, and said."""
+    pytest.importorskip("tensorflow")
+    from spikewire import model
+    from spikewire import train as work
+
+    seen: list[SpikeTrains] = []
+
+    def fit(recording, trains, *_: object) -> SimpleNamespace:
+        seen.append(trains)
+        part = {"f1": 0.9, "f1_worst": 0.8}
+        return SimpleNamespace(facts={
+            "validation": {"network": part, "linear": part}, "decoder": "linear", "weights": 1,
+            "n_mu": len(trains), "loading": 0.1, "seed": 0})
+
+    monkeypatch.setattr(work, "fit", fit)
+    monkeypatch.setattr(model, "save", lambda folder, made: folder.mkdir())
+    real = [t + 16 for t in synthetic.truth.times]
+    write_trains("five.npz", SpikeTrains([np.arange(500, 40000, 170), *real], 2048.0))
+    assert MAINS["mu-train"](["good.npz", "--labels", "five.npz", "--out", "x"]) == 0
+    assert "left out, since no filter follows them to F1 0.95: unit 0 (0." in \
+        capsys.readouterr().out
+    kept = read_trains("x/labels.npz")
+    assert [t.tolist() for t in kept.times] == [t.tolist() for t in real]
+    assert len(seen[0]) == 4
 
 
 def test_one_output_for_each_recording(files: Path, capsys) -> None:

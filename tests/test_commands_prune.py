@@ -45,6 +45,7 @@ def folder(synthetic, tmp_path_factory) -> Path:
     chosen = SpikeTrains([trains.times[k] for k in UNITS], trains.fs_hz)
     folders.save(path / "model", train.fit(recording, chosen, RECIPE, [(0, len(recording.emg))],
                                            path / "model", seed=3))
+    write_trains(path / "model/labels.npz", chosen)
     return path
 
 
@@ -56,7 +57,7 @@ def there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_half_the_operations_and_still_decoding(folder: Path, capsys, monkeypatch) -> None:
     """From the command to an int8 bundle that the engine runs."""
     monkeypatch.setattr(work, "ROUNDS", 1)
-    command = "model rec.npz --labels lab.npz --units 2,0 --keep 0.5 --out half"
+    command = "model rec.npz --keep 0.5 --out half"
     assert prune.main([*command.split(), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     before, after = found["rows"]
@@ -72,8 +73,8 @@ def test_half_the_operations_and_still_decoding(folder: Path, capsys, monkeypatc
     assert found["decoder"] == small.facts["decoder"]
     assert small.facts["pruned"]["keep"] == 0.5
 
-    command = "half --decoder network --out half.mub --trt int8 --calibration rec.npz --units 2,0"
-    assert export.main([*command.split(), "--labels", "lab.npz"]) == 0
+    command = "half --decoder network --out half.mub --trt int8 --calibration rec.npz"
+    assert export.main([*command.split(), "--labels", "half/labels.npz"]) == 0
     out = capsys.readouterr().out
     assert "int8: " in out
     assert "on rec.npz" in out
@@ -102,12 +103,13 @@ def test_int8_weights_are_small_and_score_as_fp32(folder: Path, capsys) -> None:
     ("mu-prune model rec.npz --labels lab.npz --out rec.npz", "exists and is no model folder"),
     ("mu-prune model rec.npz --labels lab.npz --out no/x", "no: no such folder"),
     ("mu-prune model rec.npz --labels lab.npz --out x --seed -1", "--seed is -1"),
-    ("mu-prune model rec.npz --labels lab.npz --out x --units 9", "allowed are 0 to 3"),
+    ("mu-export model --out x.mub --calibration rec.npz --labels lab.npz --units 9",
+     "allowed are 0 to 3"),
     ("mu-prune model rec.npz --labels lab.npz --out x", "the labels hold 4 motor units, the mod"),
-    ("mu-prune model rec.npz --labels lab.npz --units 2,0 --keep 0 --out x", "--keep is 0, allow"),
-    ("mu-prune model rec.npz --labels lab.npz --units 2,0 --keep 2 --out x", "--keep is 2, allow"),
-    ("mu-prune model other.npz --labels lab.npz --units 2,0 --out x", "is not the recording"),
-    ("mu-prune model rec.npz --labels slow.npz --units 2,0 --out x", "labels count at 2000 Hz"),
+    ("mu-prune model rec.npz --keep 0 --out x", "--keep is 0, allow"),
+    ("mu-prune model rec.npz --keep 2 --out x", "--keep is 2, allow"),
+    ("mu-prune model other.npz --out x", "is not the recording"),
+    ("mu-prune model rec.npz --labels slow.npz --out x", "labels count at 2000 Hz"),
     ("mu-export model --out x.mub --trt int8 --labels lab.npz", "name it with --calibration"),
     ("mu-export model --out x.mub --trt int8 --calibration no.npz", "no.npz: no such file"),
     ("mu-export model --out x.mub --decoder network --calibration narrow.npz",
@@ -150,7 +152,7 @@ def test_the_table_as_a_person_reads_it(folder: Path, capsys, monkeypatch) -> No
     monkeypatch.setattr(work, "prune", pruned)
     monkeypatch.setattr(prune, "timer", lambda: None)
     monkeypatch.setattr(work, "training_spans", lambda model, recording: [(0, 30000)])
-    command = "model rec.npz --labels lab.npz --units 2,0 --out copy"
+    command = "model rec.npz --out copy"
     assert prune.main(command.split()) == 0
     out = capsys.readouterr().out
     assert "0.970 (0.960)  -" in out

@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from spikewire.crossfit import FOLDS, CrossFit
+from spikewire.crossfit import FOLDS, CrossFit, followed
+from spikewire.recipe import Recipe
 from spikewire.signals import InputError, SpikeTrains
 
 LOADINGS = (1e-4, 1e-2)
@@ -33,7 +34,7 @@ def test_parts_tile_the_spans(fit) -> None:
 
 def test_front_separates_the_units(fit, synthetic) -> None:
     front, outputs = fit.front(LOADINGS)
-    assert front.f1 > 0.97
+    assert front.f1.min() > 0.97
     assert front.kernels.shape == (12 * 16, 4)
     assert [o.shape for o in outputs] == [(16000, 4), (20960, 4)]
     full = front.outputs(synthetic.recording.emg)
@@ -83,3 +84,17 @@ def test_a_silent_unit_is_named(synthetic) -> None:
     fit = CrossFit(synthetic.recording.emg, trains, [(0, 40960)], 4)
     with pytest.raises(InputError, match=r"motor units \[3\] have no discharge"):
         fit.front(LOADINGS)
+
+
+def test_a_unit_that_no_filter_follows_is_left_out(synthetic) -> None:
+    """Regular intervals that nothing in the signal answers to are no unit, a real one is kept."""
+    trains = shifted(synthetic)
+    nothing = SpikeTrains([np.arange(500, 40000, 170), *trains.times], trains.fs_hz)
+    spans, recipe = [(0, len(synthetic.recording.emg))], Recipe(delays=12, loadings=(1e-3,))
+    units, f1 = followed(synthetic.recording.emg, nothing, spans, recipe)
+    assert units == [1, 2, 3, 4]
+    assert f1[0] < 0.5
+    with pytest.raises(InputError, match=r"no filter follows its motor unit to F1 0\.95.*min_f1"):
+        followed(synthetic.recording.emg, nothing.only([0]), spans, recipe)
+    assert followed(synthetic.recording.emg, nothing.only([0]), spans,
+                    replace(recipe, min_f1=0.0))[0] == [0]

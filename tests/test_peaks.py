@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spikewire.peaks import judge, maxima, silhouette, two_clusters
+from spikewire.peaks import judge, maxima, silhouette, times_of, two_clusters
 
 
 @given(st.lists(st.floats(0, 1, width=32), min_size=4, max_size=30, unique=True))
@@ -62,3 +62,10 @@ def test_noise_is_irregular_and_a_unit_is_not() -> None:
     found = judge(maxima(np.stack([unit, noise], 1)))
     assert found.cov[0] < 0.2
     assert found.cov[1] > 0.5
+
+
+def test_times_are_those_of_the_peaks() -> None:
+    times = np.arange(30, 20 * 500, 213)
+    x = np.stack([source(times, 1.5, 500, 0.05, 1), source(times + 7, 1.0, 500, 0.05, 2)], 1)
+    found = times_of(x, judge(maxima(x)))
+    assert [t.tolist() for t in found] == [times.tolist(), (times + 7).tolist()]

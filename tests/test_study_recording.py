@@ -43,10 +43,10 @@ def noted(synthetic, tmp_path: Path, monkeypatch):
     blocks = [(4 * FS, 8 * FS), (12 * FS, 16 * FS)]
     other = SpikeTrains([synthetic.truth.times[2] + 30, np.arange(5000, 30000, 700)], FS)
 
-    def run() -> dict:
+    def run(min_f1: float = 0.0) -> dict:
         *_, last = work.blocks_in_turn(
             synthetic.recording, Path("r"), synthetic.truth, other, blocks, [0, 5],
-            Recipe(delays=8), tmp_path)
+            Recipe(delays=8, min_f1=min_f1), tmp_path)
         return last
 
     return run, notes
@@ -75,6 +75,18 @@ def test_what_says_the_truth_has_one_everywhere(noted) -> None:
         assert row["f1"] == row["f1_worst"] == row["other_f1_near"] == 1
     assert "4-8 s" in table(made)
     assert "network, seed 5" in table(made)
+
+
+def test_units_that_filters_do_not_follow_are_no_part_of_it(noted, monkeypatch) -> None:
+    """Each block has its own; what is scored is what was trained."""
+    run, notes = noted
+    monkeypatch.setattr(work, "followed", lambda emg, trains, spans, recipe: ([1, 3], None))
+    said = work.decode(None, None, None)
+    monkeypatch.setattr(work, "decode", lambda *_: said.only([1, 3]))
+    made = run(0.95)
+    assert {len(n[3]) for n in notes} == {2}
+    assert {r["units"] for r in made["rows"]} == {2}
+    assert made["means"]["network"]["f1_worst"] == 1
 
 
 def test_what_was_trained_is_not_trained_again(noted) -> None:
@@ -125,7 +137,8 @@ def test_the_report_is_written(noted, synthetic, tmp_path: Path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     write_recording(tmp_path / "r.npz", synthetic.recording)
     write_trains(tmp_path / "t.npz", synthetic.truth)
+    Path("all.toml").write_text("min_f1 = 0.0")
     assert study.main(["recording", "r.npz", "--labels", "t.npz", "--blocks", "4:8", "--seeds",
-                       "3", "--out", "o.json"]) == 0
+                       "3", "--out", "o.json", "--recipe", "all.toml"]) == 0
     assert "mean        network" in capsys.readouterr().out
     assert json.loads(Path("o.json").read_text())["means"]["network"]["f1"] == 1

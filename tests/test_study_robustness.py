@@ -69,7 +69,7 @@ def test_a_perfect_decoder_has_one_everywhere(muscle, tmp_path: Path, monkeypatc
     assert len(asked) == 2 * 9
     assert ("linear32.mub", "--no-upkeep") in asked
     assert ("network.mub",) in asked
-    text = table({"seed": 5, "units": units, "training_s": 1.0, "rows": [made]})
+    text = table({"seed": 5, "units": units, "left_out": [9], "training_s": 1.0, "rows": [made]})
     assert "1.000 / 1.00" in text
     assert np.isfinite(made["results"]["network, upkeep"]["cst_lag0"])
 
@@ -93,7 +93,7 @@ def test_a_missing_bundle_is_one_clear_error(tmp_path: Path) -> None:
 
 def test_finished_rows_are_not_made_again(tmp_path: Path, monkeypatch) -> None:
     made: list[str] = []
-    monkeypatch.setattr(study, "prepare", lambda *_: [3])
+    monkeypatch.setattr(study, "prepare", lambda *_: ([3], [5]))
     monkeypatch.setattr(study, "train_all", lambda *_: 1.0)
 
     def row(setup, condition, units, folder) -> dict[str, object]:

@@ -17,6 +17,7 @@ from scipy.ndimage import maximum_filter1d
 from spikewire import filters
 from spikewire.moments import Doubles, Moments, measure, pooled
 from spikewire.peaks import judge, maxima
+from spikewire.recipe import Recipe
 from spikewire.score import TOLERANCE_SAMPLES, nearest
 from spikewire.signals import Floats, InputError, Span, SpikeTrains
 
@@ -38,7 +39,7 @@ class Front:
     thresholds : float32 (n_mu,), in units of the scaled output
     height : float64 (n_mu,), median peak of the scaled output at a discharge
     loading : float, the ridge
-    f1 : float, sample-level F1 of the cross-fitted outputs at the thresholds
+    f1 : float64 (n_mu,), sample-level F1 of the cross-fitted outputs at the thresholds
     moments : Moments that the kernels were solved from
     """
 
@@ -47,7 +48,7 @@ class Front:
     thresholds: Floats
     height: Doubles
     loading: float
-    f1: float
+    f1: Doubles
     moments: Moments
 
     def outputs(self, emg: Floats) -> Floats:
@@ -106,11 +107,11 @@ class CrossFit:
         for loading in sorted(loadings):
             outputs = self.cross_outputs(loading)
             chosen = [self._threshold(outputs, unit) for unit in range(len(self.trains))]
-            tried.append((float(np.mean([f for f, _ in chosen])), loading,
+            tried.append((np.array([f for f, _ in chosen]), loading,
                           np.array([t for _, t in chosen], np.float32), outputs))
         # Of ridges that do equally well the largest: it answers least to noise yet unheard.
-        most = max(f for f, *_ in tried)
-        f1, loading, thresholds, outputs = [t for t in tried if t[0] >= most - EQUAL_F1][-1]
+        most = max(f.mean() for f, *_ in tried)
+        f1, loading, thresholds, outputs = [t for t in tried if t[0].mean() >= most - EQUAL_F1][-1]
         together = np.concatenate(outputs)
         scale = np.percentile(together, SCALE_PERCENTILE, axis=0).astype(np.float32)
         moments, height = self.moments(), judge(maxima(together / scale)).height
@@ -135,3 +136,27 @@ class CrossFit:
         above = height[:, None] >= THRESHOLDS
         f1 = 2 * (above & hit[:, None]).sum(0) / (above.sum(0) + labels)
         return float(f1.max()), float(np.mean(THRESHOLDS[f1 >= f1.max() - 1e-9]))
+
+
+def followed(
+    emg: Floats, trains: SpikeTrains, spans: Sequence[Span], recipe: Recipe
+) -> tuple[list[int], Doubles]:
+    """Units worth decoding: those that filters follow where they have not been solved.
+
+    Returns
+    -------
+    units : list of int
+    f1 : float64 (n_units,), cross-fitted, of all units
+
+    Raises
+    ------
+    InputError
+        None is left.
+    """
+    front, _ = CrossFit(emg, trains, spans, recipe.delays, recipe.gain_sd).front(recipe.loadings)
+    units = np.flatnonzero(front.f1 >= recipe.min_f1).tolist()
+    if not units:
+        raise InputError(f"no filter follows its motor unit to F1 {recipe.min_f1:g} on training "
+                         f"data that it was not solved from, the best reaches "
+                         f"{front.f1.max():.3f}; record longer, or set min_f1 in a --recipe")
+    return units, front.f1

@@ -97,7 +97,7 @@ def load(folder: Path) -> Model:
         a = read_arrays(folder / "front.npz", FRONT + MOMENTS, ())
         moments = Moments(a["lagged"], a["means"], float(a["samples"]), a["counts"])
         front = Front(a["kernels"], a["scale"], a["thresholds"], a["height"],
-                      float(a["loading"]), float(a["f1"]), moments)
+                      float(a["loading"]), a["f1"], moments)
         if a["kernels"].shape != (recipe.delays * facts["channels"], facts["n_mu"]):
             raise ValueError(f"front.npz has kernels of shape {a['kernels'].shape}")
         missing = {"decoder", "fs_hz", "input_scale"} - facts.keys()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spikewire.signals import STEP, Floats
+from spikewire.signals import STEP, Floats, Times
 
 Doubles = NDArray[np.float64]
 
@@ -126,3 +126,16 @@ def judge(steps: Floats) -> Peaks:
         if len(gaps) >= FEWEST_INTERVALS:
             cov[unit] = gaps.std() / gaps.mean()
     return Peaks(height, sil, count, cov, fired)
+
+
+def times_of(outputs: Floats, peaks: Peaks) -> list[Times]:
+    """Samples of the peaks that `judge` found in the maxima of these outputs: one array per unit.
+
+    Parameters
+    ----------
+    outputs : float32 (samples, n_mu)
+    """
+    steps = len(outputs) // STEP
+    at = outputs[: steps * STEP].reshape(steps, STEP, -1).argmax(axis=1)
+    fired = [np.flatnonzero(f) for f in peaks.fired.T]
+    return [STEP * k + at[k, unit] for unit, k in enumerate(fired)]

@@ -205,7 +205,7 @@ def prune(
     spans = training_spans(model, recording)
     if len(trains) != facts["n_mu"]:
         raise InputError(f"the labels hold {len(trains)} motor units, the model {facts['n_mu']}; "
-                         "name those that it was trained on with --units")
+                         "give those in the folder that mu-train has made")
     trainer = train.Trainer(recording, trains, model.recipe, spans, facts["seed"], report)
     fit, validation = dataset.split_validation(spans, model.recipe.validation_share,
                                                train.guard_samples(model.recipe))

@@ -22,6 +22,7 @@ class Recipe:
     trunk, heads : widths of C1, C2 and of C3, C4, F1
     delays : samples of the linear MU filters
     gain_sd : error of channel gains that the filters are solved for, as a share
+    min_f1 : cross-fitted F1 that a unit's filter must reach, or the unit is left out
     loadings : ridges to choose from, as shares of the mean eigenvalue
     look_ahead : samples from the bin's centre to the newest sample
     steps, check_every : batches in all, and between two looks at the validation part
@@ -41,6 +42,7 @@ class Recipe:
     dropout: float = 0.2
     delays: int = 24
     gain_sd: float = 0.02
+    min_f1: float = 0.95
     loadings: tuple[float, ...] = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
     look_ahead: int = 20
     optimizer: str = "adam"
@@ -74,6 +76,7 @@ LIMITS = {
     # A bundle tells by its history of delays - 1 samples that it has a front.
     "delays": ("2 to 64 samples", lambda v: 2 <= v <= 64),
     "gain_sd": ("0 to 1", lambda v: 0 <= v <= 1),
+    "min_f1": ("0 (keep all) to 1", lambda v: 0 <= v <= 1),
     "loadings": ("positive shares below 1", lambda v: v and all(0 < x < 1 for x in v)),
     "look_ahead": ("10 to 110 samples", lambda v: 10 <= v <= 110),
     "learning_rate": ("1e-6 to 1", lambda v: 1e-6 <= v <= 1),

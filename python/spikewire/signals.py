@@ -148,6 +148,14 @@ class SpikeTrains:
     def __len__(self) -> int:
         return len(self.times)
 
+    def only(self, units: Sequence[int]) -> SpikeTrains:
+        """Some of the motor units, in the order given."""
+        chosen = list(units)
+        sil, pnr_db, cov_isi = (None if q is None else q[chosen]
+                                for q in (self.sil, self.pnr_db, self.cov_isi))
+        return SpikeTrains([self.times[k] for k in chosen], self.fs_hz, sil, pnr_db, cov_isi,
+                           self.method)
+
     def between(self, start: int, stop: int) -> SpikeTrains:
         """Only the discharges in [start, stop), still counted from the recording's start."""
         return SpikeTrains([t[(t >= start) & (t < stop)] for t in self.times], self.fs_hz,

@@ -299,7 +299,7 @@ def fit(
         "recording": recording.name, "fs_hz": recording.fs_hz, "n_mu": len(trains),
         "channels": recording.emg.shape[1], "input_scale": trainer.input_scale,
         "spans_s": [[a / recording.fs_hz, b / recording.fs_hz] for a, b in spans],
-        "seed": seed, "loading": front.loading, "cross_fitted_f1": front.f1,
+        "seed": seed, "loading": front.loading, "cross_fitted_f1": float(front.f1.mean()),
         "weights": net.count_params(), "recipe": asdict(recipe),
         "versions": {"spikewire": spikewire.__version__, "tensorflow": tf.__version__,
                      "keras": keras.__version__, "numpy": np.__version__},

@@ -86,8 +86,8 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"--hold-out {args.hold_out}: one span is decoded, e.g. 18:24")
         block = spans[0][0] / recording.fs_hz, spans[0][1] / recording.fs_hz
     span = f"{block[0]:g}:{block[1]:g}"
-    names = {n: str(out / n) for n in ("trains.npz", "model", "decoder.mub", "linear.mub",
-                                       "network.mub")}
+    names = {n: str(out / n) for n in ("trains.npz", "model", "model/labels.npz", "decoder.mub",
+                                       "linear.mub", "network.mub")}
     stage(1, f"Finding the motor units of {path.name} (labels in the file are not used)")
     decomposition = call("decompose", str(path), "--out", names["trains.npz"])
     stage(2, f"Training on everything but {span} s: linear MU filters first, then the network")
@@ -105,10 +105,10 @@ def run(args: argparse.Namespace) -> int:
     scores = {}
     for name in ("network", "linear", "decoder"):
         fast, trains = decode_fast(out, path, block, name)
-        scores[name] = call("score", str(trains), names["trains.npz"], "--span", span)
+        scores[name] = call("score", str(trains), names["model/labels.npz"], "--span", span)
         live[f"{name}_fast"] = fast
     live["identical"] = same_spikes(out / "live_trains.npz", out / "decoder_trains.npz")
-    live["live_score"] = call("score", str(out / "live_trains.npz"), names["trains.npz"],
+    live["live_score"] = call("score", str(out / "live_trains.npz"), names["model/labels.npz"],
                               "--span", span)
     facts = {"decomposition": decomposition, "training": training, "bundle": bundles["auto"],
              "live": live, "scores": scores, "block_s": block,

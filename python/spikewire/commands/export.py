@@ -87,7 +87,8 @@ def read_calibration(args: argparse.Namespace) -> tuple[Any, Any]:
                              "--calibration REC")
         return None, None
     recording = read_recording(args.calibration)
-    return recording, read_labels(args, recording) if args.labels else None
+    return recording, (read_labels(args.labels, recording, args.units)
+                       if args.labels else None)
 
 
 if __name__ == "__main__":

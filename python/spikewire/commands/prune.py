@@ -11,23 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from spikewire.commands import check_seed, guarded, progress, quiet
-from spikewire.commands.train import check_folder, read_labels, unmade
+from spikewire.commands.train import LABELS, check_folder, read_labels, unmade
 
 
 def parser() -> argparse.ArgumentParser:
     """Options of mu-prune."""
     p = argparse.ArgumentParser(
         prog="mu-prune", description="Take channels out of a trained network, and train on.",
-        epilog="example: mu-prune vastus_model vastus.mat --labels vastus_trains.npz --keep 0.5 "
-               "--out vastus_half",
+        epilog="example: mu-prune vastus_model vastus.mat --keep 0.5 --out vastus_half",
     )
     p.add_argument("model", help="folder made by mu-train")
     p.add_argument("recording", help="the one that the model was trained on")
-    p.add_argument("--labels", required=True, help="the spike trains that it was trained on, .npz")
+    p.add_argument("--labels", help="other than the model folder's labels.npz")
     p.add_argument("--keep", type=float, default=0.5, metavar="SHARE",
                    help="of the multiply-accumulates of a window (default 0.5)")
     p.add_argument("--out", required=True, help="model folder to make")
-    p.add_argument("--units", default="", metavar="K,...", help="as given to mu-train")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--any-rms", action="store_true", help="accept an implausible amplitude")
     p.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -44,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> int:
     """Prune and report."""
     from spikewire.io import read_recording
+    from spikewire.io.npz import write_trains
     from spikewire.signals import InputError
 
     if not (Path(args.model) / "model.json").is_file():
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     check_seed(args.seed)
     made_here = not out.exists()
     recording = read_recording(args.recording, args.any_rms)
-    trains = read_labels(args, recording)
+    trains = read_labels(args.labels or Path(args.model) / LABELS, recording)
     started = time.monotonic()
     with progress("prune") as report, unmade(out if made_here else None):
         report(0.0, f"{recording.summary()}; loading TensorFlow")
@@ -63,10 +62,11 @@ def run(args: argparse.Namespace) -> int:
             from spikewire import prune
 
         model = folder.load(Path(args.model))
-        trains = as_trained_on(model, recording, trains)
-        made, rows = prune.prune(model, recording, trains, args.keep, out, args.seed, report,
+        known = as_trained_on(model, recording, trains)
+        made, rows = prune.prune(model, recording, known, args.keep, out, args.seed, report,
                                  timer())
         folder.save(out, made)
+        write_trains(out / LABELS, trains)
     show(args, made, rows, time.monotonic() - started)
     return 0
 

@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     """Search and report."""
     check(args)
     from spikewire import dataset
+    from spikewire.crossfit import followed
     from spikewire.decompose import re_estimate
     from spikewire.io import read_recording, read_trains
     from spikewire.recipe import Recipe, read_recipe
@@ -76,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
         spans = dataset.spans_without(len(recording.emg), hold_out, train.guard_samples(start))
         if hold_out:
             trains = re_estimate(recording, trains, spans)
+        trains = trains.only(followed(recording.emg, trains, spans, start)[0])
         value = search.objective(recording, trains, spans, start, args.seed)
         study = search.search(value, args.storage, args.study, args.trials, args.sampler,
                               args.sampler_seed, report)

@@ -15,7 +15,8 @@ from typing import Any
 
 from spikewire.commands import check_parent, check_seed, guarded, progress, quiet
 
-PARTS = {"logs", "model.json", "front.npz", "golden.npz", "network.weights.h5"}
+LABELS = "labels.npz"  # of the units that the decoder carries, in its order
+PARTS = {"logs", "model.json", "front.npz", "golden.npz", "network.weights.h5", LABELS}
 
 
 @contextmanager
@@ -39,7 +40,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("recording", help=".npz or OTBiolab+ .mat")
     p.add_argument("--labels", required=True, help="spike trains of this recording, .npz")
     p.add_argument("--recipe", help="a .toml of models/ (default: the recommended decoder)")
-    p.add_argument("--out", required=True, help="model folder to make")
+    p.add_argument("--out", required=True,
+                   help="model folder to make; its labels.npz holds the units decoded, for "
+                        "mu-score")
     p.add_argument("--hold-out", default="", metavar="A:B,...",
                    help="seconds that nothing may learn from, labels included")
     p.add_argument("--units", default="", metavar="K,...", help="train on these units only")
@@ -68,29 +71,33 @@ def check_folder(path: str) -> Path:
     return out
 
 
-def read_labels(args: argparse.Namespace, recording: Any) -> Any:
-    """The spike trains of --labels, or those of them that --units names."""
+def read_labels(path: str | Path, recording: Any, wanted: str = "") -> Any:
+    """The spike trains of a recording, or those of them that --units names."""
     from spikewire.io import read_trains
-    from spikewire.signals import InputError, SpikeTrains
+    from spikewire.signals import InputError
 
-    trains = read_trains(args.labels)
-    if args.units:
+    trains = read_trains(path)
+    if wanted:
         try:
-            units = [range(len(trains)).index(int(k)) for k in args.units.split(",")]
-            trains = SpikeTrains([trains.times[k] for k in units], trains.fs_hz)
+            trains = trains.only([range(len(trains)).index(int(k)) for k in wanted.split(",")])
         except ValueError:
-            raise InputError(f"--units {args.units}: allowed are 0 to {len(trains) - 1}, with "
+            raise InputError(f"--units {wanted}: allowed are 0 to {len(trains) - 1}, with "
                              "commas between them") from None
+    if trains.fs_hz != recording.fs_hz:
+        raise InputError(f"{path}: labels count at {trains.fs_hz:g} Hz, the recording at "
+                         f"{recording.fs_hz:g} Hz; decompose this very recording")
     if any(len(t) and t[-1] >= len(recording.emg) for t in trains.times):
-        raise InputError(f"{args.labels}: has discharges after the end of {args.recording}")
+        raise InputError(f"{path}: has discharges after the end of {recording.name}")
     return trains
 
 
 def run(args: argparse.Namespace) -> int:
     """Train and report."""
     from spikewire import dataset
+    from spikewire.crossfit import followed
     from spikewire.decompose import re_estimate
     from spikewire.io import read_recording
+    from spikewire.io.npz import write_trains
     from spikewire.recipe import Recipe, read_recipe
     from spikewire.signals import InputError, parse_spans
 
@@ -103,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     check_seed(args.seed)
     made_here = not out.exists()
     recording = read_recording(args.recording, args.any_rms)
-    trains = read_labels(args, recording)
+    trains = read_labels(args.labels, recording, args.units)
     hold_out = parse_spans(args.hold_out, recording.fs_hz, len(recording.emg))
     started = time.monotonic()
     with progress("train") as report, unmade(out if made_here else None):
@@ -113,19 +120,26 @@ def run(args: argparse.Namespace) -> int:
             from spikewire import train
 
         spans = dataset.spans_without(len(recording.emg), hold_out, train.guard_samples(recipe))
-        if hold_out:
-            trains = re_estimate(recording, trains, spans)
-        model = train.fit(recording, trains, recipe, spans, out, args.seed, report)
+        known = re_estimate(recording, trains, spans) if hold_out else trains
+        report(0.0, "which units filters can follow")
+        units, f1 = followed(recording.emg, known, spans, recipe)
+        model = train.fit(recording, known.only(units), recipe, spans, out, args.seed, report)
+        model.facts |= {"units": units, "left_out": {
+            str(k): round(float(f1[k]), 3) for k in range(len(f1)) if k not in units}}
         folder.save(out, model)
+        write_trains(out / LABELS, trains.only(units))
     facts = model.facts
     if args.json:
-        print(json.dumps({k: facts[k] for k in ("validation", "decoder", "n_mu", "weights",
-                          "loading", "seed")} | {"seconds": round(time.monotonic() - started, 1)},
-                         default=float))
+        shown = ("validation", "decoder", "n_mu", "weights", "loading", "seed", "units", "left_out")
+        print(json.dumps({k: facts[k] for k in shown}
+                         | {"seconds": round(time.monotonic() - started, 1)}, default=float))
         return 0
     rows = {k: facts["validation"][k] for k in ("network", "linear")}
     print(f"{facts['n_mu']} units, {facts['weights']} weights, "
           f"{time.monotonic() - started:.0f} s -> {out}")
+    if facts["left_out"]:
+        print(f"left out, since no filter follows them to F1 {recipe.min_f1:g}: "
+              + ", ".join(f"unit {k} ({v:.2f})" for k, v in facts["left_out"].items()))
     print("on the validation part   F1     worst unit")
     for name, row in rows.items():
         print(f"{name:22s}  {row['f1']:.3f}  {row['f1_worst']:.3f}")

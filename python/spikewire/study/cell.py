@@ -20,7 +20,7 @@ from spikewire.decide import Decide, decide_all
 from spikewire.score import best_lag
 from spikewire.signals import WINDOW, Floats, Labels, SpikeTrains, Times
 from spikewire.study import data as study_data
-from spikewire.study.data import Data, subset
+from spikewire.study.data import Data
 from spikewire.study.jobs import Job
 from spikewire.study.networks import build
 from spikewire.study.published import BATCH, PATIENCE, THRESHOLD
@@ -123,7 +123,7 @@ def train_network(job: Job, data: Data) -> dict[str, Any]:
     fit, validation = data.spans(job["fold"])
     peak = max(float(np.abs(data.recording.emg[a:b]).max()) for a, b in fit)
     emg = data.recording.emg / np.float32(peak)  # section 3.3.2: -1..1 of the whole grid
-    labels = subset(data.labels, job["units"])
+    labels = data.labels.only(job["units"])
     grids = [g for g in (Grid.over(s, window, step) for s in fit) if len(g)]
     unseen = Grid.over(validation, window, step)
     net = build(emg.shape[1], len(labels), window, job["convolutions"], job["nodes"])
@@ -159,7 +159,7 @@ def linear_filter(job: Job, data: Data) -> dict[str, Any]:
 
     recipe, emg = Recipe(), data.recording.emg
     fit, _ = data.spans(job["fold"])
-    labels, bins = subset(data.labels, job["units"]), Labels(recipe.look_ahead)
+    labels, bins = data.labels.only(job["units"]), Labels(recipe.look_ahead)
     started = time.perf_counter()
     front, _ = CrossFit(emg, labels, fit, recipe.delays).front(recipe.loadings)
     took = time.perf_counter() - started
@@ -206,9 +206,9 @@ def work(job: Job, folder: str) -> dict[str, Any]:
     data = study_data.load(Path(folder), job["data"])
     result = linear_filter(job, data) if job["decoder"] == "linear" else train_network(job, data)
     grid = Grid.over(data.folds[job["fold"]], job["window"], job["step"])
-    labels = subset(data.labels, job["units"])
+    labels = data.labels.only(job["units"])
     references = {"labels": labels} | (
-        {"truth": subset(data.truth, job["units"])} if data.truth else {})
+        {"truth": data.truth.only(job["units"])} if data.truth else {})
     marks = grid.marks(onto(result.pop("times"), labels)) if "times" in result else \
         result.pop("marks")
     return result | {

@@ -144,15 +144,6 @@ def choose_units(labels: SpikeTrains, folds: list[Span], wanted: Wanted) -> list
     return kept
 
 
-def subset(trains: SpikeTrains, units: list[int]) -> SpikeTrains:
-    """Some of the units."""
-    def of(values: Any) -> Any:
-        return None if values is None else values[units]
-
-    return SpikeTrains([trains.times[k] for k in units], trains.fs_hz, of(trains.sil),
-                       of(trains.pnr_db), of(trains.cov_isi), trains.method)
-
-
 def true_units(
     labels: SpikeTrains, truth: SpikeTrains
 ) -> tuple[SpikeTrains, list[dict[str, float]]]:
@@ -195,7 +186,7 @@ def make(wanted: Wanted, cache: Path | None, progress: Progress) -> Data:
         "found": len(labels), "used": len(units),
         "discharges": [len(labels.times[k]) for k in units],
     }
-    labels = subset(labels, units)
+    labels = labels.only(units)
     for name, values in (("sil", labels.sil), ("pnr_db", labels.pnr_db)):
         facts[name] = None if values is None else [float(v) for v in values]
     if truth is not None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from spikewire import score
+from spikewire.crossfit import followed
 from spikewire.dataset import spans_without
 from spikewire.decompose import re_estimate
 from spikewire.recipe import Recipe
@@ -91,11 +92,14 @@ def blocks_in_turn(
         here.mkdir(parents=True, exist_ok=True)
         report(done / total, f"block {block[0] / fs:g}-{block[1] / fs:g} s: labels without it")
         known = re_estimate(recording, labels, spans)
+        units, _ = followed(recording.emg, known, spans, recipe)
+        known, goal = known.only(units), labels.only(units)
 
-        def add(decoder: str, seed: int | None, bundle: Path, block: Span = block) -> None:
+        def add(decoder: str, seed: int | None, bundle: Path, block: Span = block,
+                goal: SpikeTrains = goal) -> None:
             found = decode(bundle, path, folder / "out.npz")
             rows.append({"block_s": [block[0] / fs, block[1] / fs], "decoder": decoder,
-                         "seed": seed} | figures(found, labels, other, block))
+                         "seed": seed, "units": len(goal)} | figures(found, goal, other, block))
 
         if not (here / "linear32.mub").is_file():
             train_linear(recording, known, recipe, spans, here)

@@ -11,7 +11,7 @@ import numpy as np
 from spikewire.score import CST_WINDOW_S, cst_correlation
 from spikewire.signals import SpikeTrains
 from spikewire.study import published as paper
-from spikewire.study.data import Data, subset
+from spikewire.study.data import Data
 from spikewire.study.jobs import Job
 from spikewire.study.windows import FOUND_F1, Grid, binned
 
@@ -95,7 +95,7 @@ def cst_of(
     """
     margin = round(CST_WINDOW_S / 2 * reference.fs_hz)
     found = SpikeTrains([np.asarray(t, np.int64) for t in times], reference.fs_hz)
-    marks = fold.grid.marks(subset(reference, fold.units).times)
+    marks = fold.grid.marks(reference.only(fold.units).times)
     wanted = SpikeTrains(fold.grid.times(marks), reference.fs_hz)
     start, stop = fold.grid.bins
     return cst_correlation(found, wanted, start + margin, stop - margin)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from spikewire import score
+from spikewire.crossfit import followed
 from spikewire.decompose import band_pass, decompose, whiten
 from spikewire.io.npz import read_recording, read_trains, write_recording, write_trains
 from spikewire.recipe import Recipe, read_recipe
@@ -133,17 +134,20 @@ def blind(recording: Recording, truth: SpikeTrains, seed: int) -> tuple[list[int
     return [pairs[k][0] for k in keep], SpikeTrains([found.times[k] for k in keep], found.fs_hz)
 
 
-def prepare(setup: Setup, folder: Path, report: Progress) -> list[int]:
-    """Training record and labels in `folder`; return the units' numbers in the muscle."""
+def prepare(
+    setup: Setup, recipe: Recipe, folder: Path, report: Progress
+) -> tuple[list[int], list[int]]:
+    """Training record and labels in `folder`; numbers of units used, and of those left out."""
     report(0.0, "training contraction and labels")
     recording, truth = simulate(setup.scene(0, TRAIN_S), setup.cache)
     units, labels = fixed_points(recording, truth) if setup.labels == "truth" else \
         blind(recording, truth, setup.seed)
     if not units:
         raise InputError(f"muscle {setup.seed}: no unit can be separated; try another --seed")
+    use, _ = followed(recording.emg, labels, [(0, len(recording.emg))], recipe)
     write_recording(folder / "train.npz", recording)
-    write_trains(folder / "labels.npz", labels)
-    return units
+    write_trains(folder / "labels.npz", labels.only(use))
+    return [units[k] for k in use], [u for k, u in enumerate(units) if k not in use]
 
 
 def train_all(folder: Path, recipe: Recipe, seed: int, report: Progress) -> float:
@@ -208,7 +212,7 @@ def robustness(
     Yields
     ------
     dict
-        `units`, `training_s`, and `rows` of condition -> way -> scores.
+        `units`, `left_out`, `training_s`, and `rows` of condition -> way -> scores.
     """
     wanted = [c for c in CONDITIONS if only in c.name]
     if not wanted:
@@ -219,10 +223,11 @@ def robustness(
         "training_seed": training_seed, "recipe": str(recipe or "recommended")}
     made = read_note(facts)
     if made is None:
-        units = prepare(setup, folder, report)
-        seconds = train_all(folder, read_recipe(recipe) if recipe else Recipe(), training_seed,
+        decoder = read_recipe(recipe) if recipe else Recipe()
+        units, left_out = prepare(setup, decoder, folder, report)
+        seconds = train_all(folder, decoder, training_seed,
                             lambda share, words: report(0.05 + 0.35 * share, words))
-        made = how | {"units": units, "training_s": round(seconds, 1)}
+        made = how | {"units": units, "left_out": left_out, "training_s": round(seconds, 1)}
         write_note(facts, made)
     made |= {"rows": []}
     if {k: made.get(k) for k in how} != how:
