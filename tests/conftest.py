@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spikewire.bundle import GOLDEN_STEPS, save_array, write_bundle
+from spikewire.bundle import GOLDEN_STEPS, WEIGHTS, save_array, write_bundle
 from spikewire.manifest import Manifest
 from spikewire.moments import Moments, measure
 from spikewire.signals import STEP, WINDOW, Recording, SpikeTrains
+from spikewire.weights import weights_bin
 
 FS_HZ = 2048.0
 CHANNELS, UNITS, DELAYS = 16, 4, 8
@@ -153,7 +154,9 @@ def make_bundle(
         history_samples=history, input_scale=1.0, label_lag=[0] * UNITS,
         thresholds=[0.5] * UNITS, refractory=30, networks={"fp32": "network.fp32.onnx"},
         golden_lsb_uv=lsb_uv, tolerance={"fp32": 1e-4}), **changes)
+    linear = {"threshold": thresholds, "gain": np.full(UNITS, 15.0), "sharpness": np.ones(UNITS)}
     write_bundle(path, manifest, {
+        WEIGHTS: weights_bin(linear, UNITS, BIN_START, np.zeros((1, WINDOW, UNITS), np.float32)),
         "network.fp32.onnx": linear_graph(thresholds), "front/kernels.npy": save_array(bank),
         "front/scale.npy": save_array(scale), "front/height.npy": save_array(np.ones(UNITS)),
         "golden/emg.npy": save_array(counts),

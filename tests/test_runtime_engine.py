@@ -11,6 +11,7 @@ import pytest
 
 from spikewire.bundle import Bundle, read_bundle, save_array
 from spikewire.runtime import engine as engines
+from spikewire.runtime import engine_native
 from spikewire.runtime.engine import check_golden, open_engine
 from spikewire.signals import InputError
 
@@ -31,23 +32,32 @@ def with_files(bundle: Bundle, **arrays: np.ndarray) -> Bundle:
     return replace(bundle, files={**bundle.files, **files})
 
 
-def test_auto_is_proven_reset_and_named(bundle: Bundle) -> None:
-    engine = open_engine(bundle)
-    assert engine.name == "ort (CPU, fp32)"
+def test_auto_takes_the_library_where_it_is(bundle: Bundle, monkeypatch, tmp_path: Path) -> None:
+    there = engine_native.LIBRARY.is_file()
+    assert open_engine(bundle).name.startswith("native (" if there else "ort (")
+    files = {k: v for k, v in bundle.files.items() if k != "weights.bin"}
+    assert open_engine(replace(bundle, files=files)).name == "ort (CPU, fp32)"
+    monkeypatch.setattr(engine_native, "LIBRARY", tmp_path / "none.so")
+    assert open_engine(bundle).name == "ort (CPU, fp32)"
+
+
+@pytest.mark.parametrize("name", ["auto", "ort"])
+def test_an_engine_is_proven_and_reset(bundle: Bundle, name: str) -> None:
+    engine = open_engine(bundle, name)
     assert not engine.ready
     assert check_golden(engine, bundle, "fp32") <= 1e-4
 
 
-@pytest.mark.parametrize("name", ["", "tensorrt", "ORT", "null "])
+@pytest.mark.parametrize("name", ["", "TensorRT", "ORT", "null "])
 def test_an_unknown_engine_is_one_clear_error(bundle: Bundle, name: str) -> None:
-    with pytest.raises(InputError, match="allowed are auto, ort") as caught:
+    with pytest.raises(InputError, match="allowed are auto, native, ort") as caught:
         open_engine(bundle, name)
     assert repr(name) in str(caught.value)
 
 
 def test_an_absent_precision_is_one_clear_error(bundle: Bundle) -> None:
     with pytest.raises(InputError, match="holds no fp16 network, it has fp32"):
-        open_engine(bundle, precision="fp16")
+        open_engine(bundle, "ort", precision="fp16")
 
 
 def test_a_missing_package_says_what_to_type(
@@ -55,7 +65,7 @@ def test_a_missing_package_says_what_to_type(
 ) -> None:
     monkeypatch.setitem(engines.ENGINES, "ort", ("spikewire.runtime.engine_ort", "no_such_module"))
     with pytest.raises(InputError, match=r"needs no_such_module.*pip install 'spikewire\[ort\]'"):
-        open_engine(bundle)
+        open_engine(bundle, "ort")
 
 
 def golden(bundle: Bundle) -> np.ndarray:
@@ -84,11 +94,14 @@ ALTERED: dict[str, Callable[[Bundle], Bundle]] = {
 }
 
 
+@pytest.mark.parametrize("name", ["auto", "ort"])
 @pytest.mark.parametrize("how", ALTERED)
-def test_what_differs_from_the_golden_windows_is_refused(bundle: Bundle, how: str) -> None:
+def test_what_differs_from_the_golden_windows_is_refused(
+    bundle: Bundle, how: str, name: str
+) -> None:
     altered = ALTERED[how](bundle)
     with pytest.raises(InputError, match="differs from the golden windows"):
-        open_engine(altered)
+        open_engine(altered, name)
 
 
 @pytest.mark.parametrize("name", ["golden/emg.npy", "golden/presence.fp32.npy"])

@@ -25,6 +25,7 @@ from spikewire.moments import MARGIN, Moments, Places
 from spikewire.signals import STEP, WINDOW, Floats, InputError, Labels
 
 MANIFEST = "manifest.json"
+WEIGHTS = "weights.bin"  # of the native engine; see runtime/src/weights.h
 KERNELS, SCALE, HEIGHT = "front/kernels.npy", "front/scale.npy", "front/height.npy"
 LAGGED, MEANS, PLACES = "moments/lagged.npy", "moments/means.npy", "moments/places.npy"
 LARGEST_FILE_BYTES = 256 << 20

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from spikewire import network
 from spikewire.bundle import (
+    WEIGHTS,
     arm_id,
     front_files,
     read_bundle,
@@ -30,6 +31,7 @@ from spikewire.quantize import quantize
 from spikewire.rehearse import evaluate, inputs_of, windows_of
 from spikewire.signals import WINDOW, Floats, InputError, Labels, Recording, SpikeTrains
 from spikewire.train import LINEAR_THRESHOLD
+from spikewire.weights import arrays_of, weights_bin
 
 OPSET = 17  # the newest that tf2onnx writes well and every TensorRT of JetPack 6 reads
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -215,7 +217,9 @@ def export(
     bank = model.front.kernels / model.front.scale if manifest.history_samples else None
     windows = golden_windows(counts, lsb_uv, manifest, bank)
     wanted = keras_presence(net, windows)
-    files = {"golden/emg.npy": save_array(counts)}
+    files = {"golden/emg.npy": save_array(counts),
+             WEIGHTS: weights_bin(arrays_of(net), manifest.inputs,
+                                  Labels(manifest.look_ahead).bin_start, windows)}
     if bank is not None:
         front = model.front
         files |= front_files(front.kernels, front.scale, front.height, front.moments,

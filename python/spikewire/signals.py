@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 WINDOW = 120  # samples of one window (Wen et al. 2021, section 2.2)
 STEP = 20  # samples between two windows, and the width of a label's bin
+POOLED = (WINDOW // 2 - 6) // 2  # columns of a window that the networks' F1 sees
 UNITS_UV = {"uV": 1.0, "mV": 1e3, "V": 1e6}
 PLAUSIBLE_FS_HZ = (1024.0, 20480.0)
 FLAT_SHARE = 0.05  # of the median channel's amplitude

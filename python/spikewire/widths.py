@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass, replace
 
 from spikewire.recipe import Recipe
-from spikewire.signals import STEP, WINDOW, InputError
+from spikewire.signals import POOLED, STEP, WINDOW, InputError
 
-POOLED = (WINDOW // 2 - 6) // 2  # columns that F1 sees
 NARROWEST, MULTIPLE = 4, 4  # channels; SIMD and integer kernels like multiples of four
 
 

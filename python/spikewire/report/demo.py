@@ -85,7 +85,7 @@ def write(out: Path, facts: Facts, table_rows: list[tuple[str, str]]) -> Path:
         return [t / trains.fs_hz for t in trains.times]
 
     decoded, reference = (seconds(read_trains(out / n)) for n in
-                          ("live_trains.npz", "trains.npz"))
+                          ("live_trains.npz", "model/labels.npz"))
     sections = [
         ("Result", page.table(("what", "figure"), table_rows)),
         ("Raster", plots.raster(decoded, reference, tuple(block)) + page.note(

@@ -26,6 +26,9 @@ class NullEngine:
         """No discharge."""
         return self._presence, self._position
 
+    def prepare(self) -> None:
+        """Nothing."""
+
     def reset(self) -> None:
         """Nothing to forget."""
 

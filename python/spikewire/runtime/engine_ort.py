@@ -82,6 +82,9 @@ class OrtEngine:
         position = self._position[0].argmax(axis=1) if self._places else self._middle
         return self._presence[0].copy(), position
 
+    def prepare(self) -> None:
+        """The full window is computed at once: nothing."""
+
     def reset(self) -> None:
         """Forget everything."""
         self._front.reset()

@@ -157,6 +157,7 @@ class Loop:
         self._send(health, counts, started)
         self.tally.age.add(self._age_s())
         self.tally.compute.add(self.clock.now() - started)
+        self.engine.prepare()
 
     def _silence(self) -> None:
         """No new samples for two periods: say so, with the true age, once a period."""

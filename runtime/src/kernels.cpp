@@ -1,0 +1,244 @@
+// Compiled once per instruction set, with SPW_KERNELS as the table's name.
+//
+// Nothing of the C++ library is used here: an inline function of it, compiled for a newer
+// processor, could be the copy that the linker keeps for the whole program.
+#include "kernels.h"
+
+#include <cstring>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace spw {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int BYTES = 64, TILE_ROWS = 10, TILE_VECTORS = 2, TALL_VECTORS = 4;
+constexpr const char *NAME = "avx512";
+#elif defined(__AVX2__)
+constexpr int BYTES = 32, TILE_ROWS = 5, TILE_VECTORS = 2, TALL_VECTORS = 8;
+constexpr const char *NAME = "avx2";
+#elif defined(__aarch64__)
+constexpr int BYTES = 16, TILE_ROWS = 5, TILE_VECTORS = 4, TALL_VECTORS = 16;
+constexpr const char *NAME = "neon";
+#else
+constexpr int BYTES = 16, TILE_ROWS = 3, TILE_VECTORS = 3, TALL_VECTORS = 8;
+constexpr const char *NAME = "sse2";
+#endif
+constexpr int LANES = BYTES / 4;
+
+typedef float Vector __attribute__((vector_size(BYTES), aligned(4), may_alias));
+typedef int32_t Ints __attribute__((vector_size(BYTES), aligned(4), may_alias));
+typedef uint16_t Halves __attribute__((vector_size(BYTES / 2), aligned(2), may_alias));
+typedef int8_t Bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
+
+inline int padded(int columns) { return (columns + LANES - 1) / LANES * LANES; }
+
+inline Vector load(const float *p) { return *reinterpret_cast<const Vector *>(p); }
+inline void store(float *p, Vector v) { *reinterpret_cast<Vector *>(p) = v; }
+
+// fp16 without hardware: the exponent is moved by a multiplication, which also handles subnormals.
+inline Vector load(const uint16_t *p) {
+#if defined(__AVX512F__)
+    return (Vector)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p)));
+#elif defined(__F16C__)
+    return (Vector)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p)));
+#elif defined(__aarch64__)
+    typedef __fp16 Four __attribute__((vector_size(8), aligned(2), may_alias));
+    return __builtin_convertvector(*reinterpret_cast<const Four *>(p), Vector);
+#else
+    const Ints bits = __builtin_convertvector(*reinterpret_cast<const Halves *>(p), Ints);
+    const Vector size = (Vector)((bits & 0x7fff) << 13) * 0x1p112f;
+    return (Vector)((Ints)size | ((bits & 0x8000) << 16));
+#endif
+}
+
+inline Vector load(const int8_t *p) {
+#if defined(__AVX512F__)
+    return (Vector)_mm512_cvtepi32_ps(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p))));
+#elif defined(__AVX2__)
+    return (Vector)_mm256_cvtepi32_ps(
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(p))));
+#else
+    const Bytes bytes = *reinterpret_cast<const Bytes *>(p);
+    return __builtin_convertvector(__builtin_convertvector(bytes, Ints), Vector);
+#endif
+}
+
+// Nearest fp16, ties to even; beyond its range the largest finite number.
+uint16_t half(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    const uint32_t sign = bits >> 16 & 0x8000;
+    uint32_t size = bits & 0x7fffffff;
+    if (size >= 0x47800000) return static_cast<uint16_t>(sign | 0x7bff); // 65536 and more
+    if (size < 0x38800000) { // below 2^-14: a multiple of 2^-24
+        float magnitude;
+        memcpy(&magnitude, &size, 4);
+        const float shifted = magnitude * 0x1p24f + 0x1p23f; // the sum rounds to whole numbers
+        memcpy(&size, &shifted, 4);
+        return static_cast<uint16_t>(sign | (size & 0x7ff));
+    }
+    size += 0xfff + (size >> 13 & 1);
+    const uint32_t made = (size - 0x38000000) >> 13;
+    return static_cast<uint16_t>(sign | (made > 0x7bff ? 0x7bff : made));
+}
+
+int8_t rounded(float value) {
+    const float away = value < 0 ? value - 0.5f : value + 0.5f;
+    return static_cast<int8_t>(away > 127 ? 127 : away < -127 ? -127 : static_cast<int>(away));
+}
+
+// Columns come in panels of as many vectors as fit, so that a panel is read straight through.
+inline int panel_vectors(int left, bool tall) {
+    int vectors = tall ? TALL_VECTORS : TILE_VECTORS;
+    while (vectors * LANES > left) vectors = tall ? vectors / 2 : vectors - 1;
+    return vectors;
+}
+
+template <class Write>
+void in_panels(int rows, int columns, bool tall, Write write) {
+    const int whole = padded(columns);
+    size_t at = 0;
+    for (int first = 0; first < whole;) {
+        const int width = panel_vectors(whole - first, tall) * LANES;
+        for (int k = 0; k < rows; k++)
+            for (int j = 0; j < width; j++) write(at++, k, first + j);
+        first += width;
+    }
+}
+
+void pack(const float *weights, int rows, int columns, Format format, bool tall,
+          const float *scale, void *out) {
+    in_panels(rows, columns, tall, [&](size_t at, int k, int column) {
+        const float value =
+            column < columns ? weights[static_cast<size_t>(k) * columns + column] : 0.0f;
+        if (format == Format::f32) static_cast<float *>(out)[at] = value;
+        if (format == Format::f16) static_cast<uint16_t *>(out)[at] = half(value);
+        if (format == Format::i8)
+            static_cast<int8_t *>(out)[at] = column < columns ? rounded(value / scale[column]) : 0;
+    });
+}
+
+size_t packed_bytes(int rows, int columns, Format format) {
+    const size_t each = format == Format::f32 ? 4 : format == Format::f16 ? 2 : 1;
+    return each * static_cast<size_t>(rows) * padded(columns);
+}
+
+template <class T, int ROWS, int VECTORS>
+inline __attribute__((always_inline)) void tile(const float *__restrict map, int stride, int rows,
+                                                const T *__restrict weights, float *__restrict out,
+                                                int out_stride, bool relu) {
+    Vector sum[ROWS][VECTORS];
+    for (int m = 0; m < ROWS; m++)
+        for (int v = 0; v < VECTORS; v++) sum[m][v] = load(out + m * out_stride + v * LANES);
+    for (int k = 0; k < rows; k++, weights += VECTORS * LANES) {
+        Vector w[VECTORS];
+        for (int v = 0; v < VECTORS; v++) w[v] = load(weights + v * LANES);
+        for (int m = 0; m < ROWS; m++) {
+            const float x = map[m * stride + k];
+            for (int v = 0; v < VECTORS; v++) sum[m][v] += x * w[v];
+        }
+    }
+    const Vector zero = {};
+    for (int m = 0; m < ROWS; m++)
+        for (int v = 0; v < VECTORS; v++) {
+            const Vector s = sum[m][v];
+            store(out + m * out_stride + v * LANES, relu ? (s > zero ? s : zero) : s);
+        }
+}
+
+template <class T, int VECTORS>
+void panel(const float *map, int stride, int rows, const T *weights, float *out, int out_stride,
+           int count, bool relu) {
+    int m = 0;
+    for (; m + TILE_ROWS <= count; m += TILE_ROWS)
+        tile<T, TILE_ROWS, VECTORS>(map + m * stride, stride, rows, weights, out + m * out_stride,
+                                    out_stride, relu);
+    for (; m < count; m++)
+        tile<T, 1, VECTORS>(map + m * stride, stride, rows, weights, out + m * out_stride,
+                            out_stride, relu);
+}
+
+template <class T>
+void product_of(const float *map, int stride, const Packed &w, float *out, int out_stride,
+                int count, bool relu) {
+    const T *weights = static_cast<const T *>(w.data);
+    for (int first = 0; first < w.columns;) {
+        const int vectors = panel_vectors(w.columns - first, false);
+        float *to = out + first;
+        switch (vectors) {
+        case 1: panel<T, 1>(map, stride, w.rows, weights, to, out_stride, count, relu); break;
+        case 2: panel<T, 2>(map, stride, w.rows, weights, to, out_stride, count, relu); break;
+        case 3: panel<T, 3>(map, stride, w.rows, weights, to, out_stride, count, relu); break;
+        default: panel<T, 4>(map, stride, w.rows, weights, to, out_stride, count, relu);
+        }
+        weights += static_cast<size_t>(w.rows) * vectors * LANES;
+        first += vectors * LANES;
+    }
+}
+
+void product(const float *map, int stride, const Packed &w, float *out, int out_stride, int count,
+             bool relu) {
+    if (w.format == Format::f32)
+        product_of<float>(map, stride, w, out, out_stride, count, relu);
+    else
+        product_of<uint16_t>(map, stride, w, out, out_stride, count, relu);
+}
+
+template <class T, int VECTORS>
+inline __attribute__((always_inline)) void tall_panel(const float *__restrict x,
+                                                      const T *__restrict weights, int first,
+                                                      int last, const float *__restrict scale,
+                                                      float *__restrict out) {
+    Vector sum[VECTORS];
+    for (int v = 0; v < VECTORS; v++) sum[v] = scale ? Vector{} : load(out + v * LANES);
+    weights += static_cast<size_t>(first) * VECTORS * LANES;
+    for (int k = first; k < last; k++, weights += VECTORS * LANES)
+        for (int v = 0; v < VECTORS; v++) sum[v] += x[k] * load(weights + v * LANES);
+    for (int v = 0; v < VECTORS; v++) {
+        if (scale) sum[v] = load(out + v * LANES) + sum[v] * load(scale + v * LANES);
+        store(out + v * LANES, sum[v]);
+    }
+}
+
+template <class T>
+void accumulate_of(const float *x, const Packed &w, int first, int last, float *out) {
+    const T *weights = static_cast<const T *>(w.data);
+    for (int column = 0; column < w.columns;) {
+        const int vectors = panel_vectors(w.columns - column, true);
+        const float *scale = w.scale ? w.scale + column : nullptr;
+        float *to = out + column;
+        switch (vectors) {
+        case 1: tall_panel<T, 1>(x, weights, first, last, scale, to); break;
+        case 2: tall_panel<T, 2>(x, weights, first, last, scale, to); break;
+        case 4: tall_panel<T, 4>(x, weights, first, last, scale, to); break;
+        case 8: tall_panel<T, 8>(x, weights, first, last, scale, to); break;
+        default: tall_panel<T, TALL_VECTORS>(x, weights, first, last, scale, to);
+        }
+        weights += static_cast<size_t>(w.rows) * vectors * LANES;
+        column += vectors * LANES;
+    }
+}
+
+void accumulate(const float *x, const Packed &w, int first, int last, float *out) {
+    if (w.format == Format::f32) accumulate_of<float>(x, w, first, last, out);
+    if (w.format == Format::f16) accumulate_of<uint16_t>(x, w, first, last, out);
+    if (w.format == Format::i8) accumulate_of<int8_t>(x, w, first, last, out);
+}
+
+void pool(const float *in, int width, float *out, int count) {
+    for (int p = 0; p < count; p++, in += 2 * width, out += width)
+        for (int c = 0; c < width; c += LANES) {
+            const Vector a = load(in + c), b = load(in + width + c);
+            store(out + c, a > b ? a : b);
+        }
+}
+
+} // namespace
+
+extern const Kernels SPW_KERNELS;
+const Kernels SPW_KERNELS = {NAME, LANES, packed_bytes, pack, product, accumulate, pool};
+
+} // namespace spw

@@ -1,0 +1,52 @@
+// The arithmetic that is worth writing for one instruction set, behind a table of functions.
+//
+// kernels.cpp is compiled once per instruction set; decoder.cpp picks a table when it opens.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace spw {
+
+enum class Format : int { f32, f16, i8 };
+
+// A weight matrix [rows][columns] in the order in which its kernel reads it.
+struct Packed {
+    const void *data = nullptr;
+    const float *scale = nullptr; // [padded columns], of i8
+    int rows = 0, columns = 0;    // columns are padded to whole vectors
+    Format format = Format::f32;
+};
+
+struct Kernels {
+    const char *name;
+    int lanes; // floats in a vector: widths of all maps are multiples of it
+
+    // Bytes of a packed matrix, without scales.
+    size_t (*packed_bytes)(int rows, int columns, Format format);
+
+    // Pack weights [rows][columns] for `product` (tall = false) or `accumulate` (tall = true).
+    // scale[columns] divides the weights of i8 and is not used otherwise.
+    void (*pack)(const float *weights, int rows, int columns, Format format, bool tall,
+                 const float *scale, void *out);
+
+    // out[m] += sum over k of map[m * stride + k] * weights[k], m = 0 .. count - 1, then ReLU if
+    // asked. Rows of the map overlap: with stride = channels and weights.rows = 3 * channels this
+    // is a valid convolution of width 3. f32 and f16.
+    void (*product)(const float *map, int stride, const Packed &weights, float *out,
+                    int out_stride, int count, bool relu);
+
+    // out += sum over k in [first, last) of x[k] * weights[k]. All formats.
+    void (*accumulate)(const float *x, const Packed &weights, int first, int last, float *out);
+
+    // out[p] = max(in[2 p], in[2 p + 1]) for maps of `width` columns.
+    void (*pool)(const float *in, int width, float *out, int count);
+};
+
+extern const Kernels kernels_base;
+#if defined(__x86_64__)
+extern const Kernels kernels_avx2;
+extern const Kernels kernels_avx512;
+#endif
+
+} // namespace spw
