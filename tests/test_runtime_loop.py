@@ -59,6 +59,7 @@ class Engine:
     def __init__(self, clock: VirtualClock) -> None:
         self.clock, self.takes = clock, {}
         self.since, self.advanced, self.decoded, self.resets = 0, 0, [], 0
+        self.prepared = []
         self.presence = np.zeros(4, np.float32)
 
     @property
@@ -76,6 +77,9 @@ class Engine:
         presence = self.presence.copy()
         presence[0] = presence[0] or self.advanced % 5 == 0
         return presence, np.full(4, 10)
+
+    def prepare(self) -> None:
+        self.prepared.append(self.advanced)
 
     def reset(self) -> None:
         self.since = 0
@@ -133,6 +137,15 @@ def test_the_age_in_a_frame_is_the_time_the_step_took(bundle_path) -> None:
     """Decoding takes 1 ms here and nothing else takes time."""
     frames = Bench(bundle_path).run()
     assert frames[30].age_ms == pytest.approx(1.0, abs=0.02)
+
+
+def test_what_can_wait_is_done_after_the_frame_has_left(bundle_path) -> None:
+    bench = Bench(bundle_path)
+    prepare, sent = bench.engine.prepare, []
+    bench.engine.prepare = lambda: (prepare(), sent.append(bench.link.sent))
+    bench.run()
+    assert bench.engine.prepared == list(range(1, 61))
+    assert sent == list(range(1, 61))
 
 
 def test_spikes_reach_the_frame_and_the_drive(bundle_path) -> None:

@@ -1,9 +1,9 @@
 /* spikewire: one decoder of motor-unit discharges, 20 samples at a time.
  *
- * A decoder takes samples of EMG in microvolts and says, for every motor unit, how likely a discharge
- * is in the newest decided bin of 20 samples, where in the bin it lies, and whether it counts. All
- * memory is taken by spw_open; no other call allocates, locks or makes a system call. A decoder
- * belongs to one thread at a time; different decoders are independent.
+ * A decoder takes samples of EMG in microvolts and says, for every motor unit, how likely a
+ * discharge is in the newest decided bin of 20 samples, where in the bin it lies, and whether it
+ * counts. All memory is taken by spw_open; no other call allocates, locks or makes a system call. A
+ * decoder belongs to one thread at a time; different decoders are independent.
  */
 #ifndef SPIKEWIRE_H
 #define SPIKEWIRE_H
@@ -48,7 +48,7 @@ typedef struct spw_config {
     int32_t delays;             /* of the linear filters in front; 0: the samples are the inputs */
     const float *kernels;       /* [delays * channels][inputs], row d * channels + c weighs the
                                    sample of channel c that is d samples old; NULL if delays is 0 */
-    const float *scale;         /* [inputs], filter outputs are divided by it; NULL if delays is 0 */
+    const float *scale;         /* [inputs], divides the filter outputs; NULL if delays is 0 */
     const float *thresholds;    /* [units], of the presence */
     const int32_t *label_lag;   /* [units], samples taken off the times */
     int32_t refractory;         /* samples in which a unit does not count again */
@@ -58,8 +58,8 @@ typedef struct spw_config {
 
 typedef struct spw_decoder spw_decoder;
 
-/* Open a decoder from a bundle's weights.bin. Neither the configuration nor the weights are needed
- * afterwards. On failure NULL comes back, and in `error` one line that says what is wrong. */
+/* Open a decoder from a bundle's weights.bin. Neither the configuration nor the weights are
+ * needed afterwards. On failure NULL comes back, and in `error` one line that says why. */
 SPW_API spw_decoder *spw_open(const spw_config *config, const void *weights, size_t bytes,
                               char *error, size_t room);
 SPW_API void spw_close(spw_decoder *decoder);
@@ -73,7 +73,7 @@ SPW_API const char *spw_version(void);
  * corrupts what is remembered. After a gap call spw_reset. */
 SPW_API void spw_advance(spw_decoder *decoder, const float *emg);
 
-/* Whether enough samples came since the start or the last reset for spw_decode to mean something. */
+/* Whether enough samples came since the start or the last reset for spw_decode to be of use. */
 SPW_API int32_t spw_ready(const spw_decoder *decoder);
 
 /* The newest window: probability of a discharge in its bin, and the most likely sample of the bin,
@@ -92,7 +92,7 @@ SPW_API void spw_prepare(spw_decoder *decoder);
 SPW_API void spw_decide(spw_decoder *decoder, int64_t end, const float *presence,
                         const int32_t *position, uint8_t *counts, int64_t *times);
 
-/* spw_advance, spw_decode and spw_decide. Returns spw_ready; if not ready, only samples are taken. */
+/* spw_advance, spw_decode and spw_decide. Returns spw_ready; until then it only takes samples. */
 SPW_API int32_t spw_step(spw_decoder *decoder, const float *emg, int64_t end, float *presence,
                          int32_t *position, uint8_t *counts, int64_t *times);
 

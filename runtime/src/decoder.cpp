@@ -125,13 +125,12 @@ int pad(const spw_decoder &d, int width) {
 // Weights [groups * width][columns] for maps whose rows are padded: zero rows in between.
 const float *spread(const Layer &layer, int width, int whole, float *scratch) {
     if (width == whole) return layer.weights;
-    const int groups = layer.rows / width;
-    for (int g = 0; g < groups; g++)
-        for (int k = 0; k < whole; k++)
-            for (int c = 0; c < layer.columns; c++)
-                scratch[(static_cast<size_t>(g) * whole + k) * layer.columns + c] =
-                    k < width ? layer.weights[(static_cast<size_t>(g) * width + k) * layer.columns + c]
-                              : 0.0f;
+    const size_t row = layer.columns, kept = width * row, padding = (whole - width) * row;
+    float *to = scratch;
+    for (int g = 0; g < layer.rows / width; g++) {
+        to = std::copy_n(layer.weights + g * kept, kept, to);
+        to = std::fill_n(to, padding, 0.0f);
+    }
     return scratch;
 }
 
@@ -165,7 +164,7 @@ struct Planner {
         for (int c = 0; c < layer.columns; c++) {
             float most = 0;
             for (int k = 0; k < layer.rows; k++)
-                most = std::max(most, std::fabs(layer.weights[static_cast<size_t>(k) * layer.columns + c]));
+                most = std::max(most, std::fabs(layer.at(k, c)));
             scale[c] = most > 0 ? most / 127 : 1.0f;
         }
     }
@@ -175,7 +174,7 @@ struct Planner {
         for (int c = 0; c < layer.columns; c++) {
             double lost = 0;
             for (int k = 0; k < layer.rows; k++) {
-                const float w = layer.weights[static_cast<size_t>(k) * layer.columns + c];
+                const float w = layer.at(k, c);
                 lost += layer.mean[k] * (w - scale[c] * std::round(w / scale[c]));
             }
             bias[c] += static_cast<float>(lost);
@@ -246,8 +245,8 @@ void fill(float *rows, const float *bias, int width, int count) {
 }
 
 // A valid convolution of width 3 over rows of `from`, with ReLU.
-void convolve(const spw_decoder &d, const Packed &w, const float *bias, const float *from, int width,
-              float *to, int count) {
+void convolve(const spw_decoder &d, const Packed &w, const float *bias, const float *from,
+              int width, float *to, int count) {
     fill(to, bias, w.columns, count);
     d.kernels->product(from, width, w, to, w.columns, count, true);
 }
@@ -357,7 +356,8 @@ void find_peaks(spw_decoder &d) {
         const float *here = bin + s * width;
         std::memcpy(d.summit, here, sizeof(float) * width);
         for (int j = -AROUND; j <= AROUND; j++)
-            for (int i = 0; i < width; i++) d.summit[i] = std::max(d.summit[i], here[j * width + i]);
+            for (int i = 0; i < width; i++)
+                d.summit[i] = std::max(d.summit[i], here[j * width + i]);
         for (int i = 0; i < width; i++)
             d.bins[s * width + i] = here[i] >= d.summit[i] ? here[i] : 0.0f;
     }
@@ -569,9 +569,10 @@ void spw_set_front(spw_decoder *d, const float *kernels, const float *scale) {
     if (!d->delays) return;
     const int inputs = d->shape.inputs;
     const size_t row = static_cast<size_t>(d->channels) * inputs; // of one delay
-    for (int delay = 0; delay < d->delays; delay++)
-        for (size_t k = 0; k < row; k++)
-            d->oldest[(d->delays - 1 - delay) * row + k] = kernels[delay * row + k] / scale[k % inputs];
+    for (int delay = 0; delay < d->delays; delay++) {
+        float *to = d->oldest + (d->delays - 1 - delay) * row;
+        for (size_t k = 0; k < row; k++) to[k] = kernels[delay * row + k] / scale[k % inputs];
+    }
     pack_front(*d);
     network_reset(*d);
     for (int end = STEP - WINDOW; end <= 0; end += STEP) {

@@ -27,6 +27,10 @@ constexpr int FRESH = 5;   // of them, those that a step adds
 struct Layer {
     int rows = 0, columns = 0;
     const float *weights = nullptr, *bias = nullptr, *mean = nullptr;
+
+    float at(int row, int column) const {
+        return weights[static_cast<size_t>(row) * columns + column];
+    }
 };
 
 struct Head {
