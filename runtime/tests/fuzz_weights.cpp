@@ -1,5 +1,5 @@
-// Fuzz target: any bytes as weights.bin, with arrays of what their header claims. libFuzzer finds its
-// entry here; built with SPW_FUZZ_MAIN the program damages files by itself for some seconds.
+// Fuzz target: any bytes as weights.bin, with arrays of what their header claims. libFuzzer finds
+// its entry here; built with SPW_FUZZ_MAIN the program damages files by itself for some seconds.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>

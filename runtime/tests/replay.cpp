@@ -19,7 +19,7 @@ std::vector<T> load(const std::string &path) {
     std::ifstream file(path, std::ios::binary);
     const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
     std::vector<T> made(bytes.size() / sizeof(T));
-    std::memcpy(made.data(), bytes.data(), made.size() * sizeof(T));
+    if (!made.empty()) std::memcpy(made.data(), bytes.data(), made.size() * sizeof(T));
     return made;
 }
 
