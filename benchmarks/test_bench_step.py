@@ -1,16 +1,10 @@
-"""One step of the decoder, sample in to frame out. First right, then fast.
-
-The baseline is the paper's own way, Keras `model.predict` on one window, timed in the same run.
-"""
+"""What stands around the network, and the whole step from a block of samples to a frame."""
 
 from __future__ import annotations
 
-import os
-import platform
-from pathlib import Path
-
 import numpy as np
 import pytest
+from conftest import REFERENCE
 
 from spikewire.bundle import read_bundle
 from spikewire.decide import Decide
@@ -18,84 +12,12 @@ from spikewire.io.source import Block
 from spikewire.link.codec import Step, encode_step
 from spikewire.link.transport import open_link
 from spikewire.runtime.clock import VirtualClock
-from spikewire.runtime.engine import check_golden, open_engine
+from spikewire.runtime.engine import open_engine
 from spikewire.runtime.loop import Loop
 from spikewire.signals import STEP
 
-REFERENCE = Path(__file__).parents[1] / "models" / "reference.mub"
 MANIFEST = read_bundle(REFERENCE).manifest
 CHANNELS, N_MU = MANIFEST.channels, MANIFEST.n_mu
-PRECISIONS = ("fp32", "fp16")
-
-
-@pytest.fixture(autouse=True)
-def facts(benchmark):
-    """What a reader needs to judge a figure."""
-    benchmark.extra_info.update(machine=platform.processor() or platform.machine(),
-                                python=platform.python_version(), cores=os.cpu_count(),
-                                threads=1, numpy=np.__version__)
-
-
-@pytest.fixture(scope="session")
-def bundles(tmp_path_factory) -> dict[str, Path]:
-    """The reference bundle, and the paper's network of as many units with weights from seed 0."""
-    return {"recommended": REFERENCE, "mo_dcnn": paper(tmp_path_factory.mktemp("paper"))}
-
-
-def paper(folder: Path) -> Path:
-    import keras
-
-    from spikewire import export
-    from spikewire import model as folders
-    from spikewire.crossfit import Front
-    from spikewire.recipe import Recipe
-    from spikewire.signals import WINDOW, Recording
-
-    recipe = Recipe(kind="mo_dcnn", trunk=(128, 128), heads=(128, 64, 256), look_ahead=60)
-    keras.utils.set_random_seed(0)
-    bundle = read_bundle(REFERENCE)  # of its front only the number of units matters here
-    front = Front(*bundle.front(), np.full(N_MU, 0.6, np.float32), bundle.height(), 0.0, 0.0,
-                  bundle.moments())
-    emg = np.random.default_rng(0).normal(0, 150, (120 + STEP * 199, CHANNELS))
-    net = folders.build(recipe, front, CHANNELS, WINDOW)
-    facts = {"channels": CHANNELS, "n_mu": N_MU, "fs_hz": 2048.0, "decoder": "network",
-             "input_scale": 1e-3}
-    recording = Recording(emg.astype(np.float32), 2048.0, "noise")
-    export.export(folders.Model(recipe, net, front, facts, recording), folder / "paper.mub",
-                  PRECISIONS)
-    return folder / "paper.mub"
-
-
-@pytest.mark.parametrize("kind", ["recommended", "mo_dcnn"])
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_engine_step(benchmark, bundles, kind, precision):
-    """Advance + decode, 17 units, 64 channels, ONNX Runtime, one thread."""
-    bundle = read_bundle(bundles[kind])
-    engine = open_engine(bundle, "ort", precision)
-    benchmark.extra_info["golden_difference"] = check_golden(engine, bundle, precision)
-    emg = np.random.default_rng(1).normal(0, 150, (STEP, CHANNELS)).astype(np.float32)
-
-    def step():
-        engine.advance(emg)
-        return engine.decode()
-
-    benchmark.group = f"{kind}: one step"
-    benchmark(step)
-
-
-@pytest.mark.parametrize("kind", ["recommended", "mo_dcnn"])
-def test_baseline_predict(benchmark, bundles, kind):
-    """The paper's own way: `model.predict` on one window (its network part only)."""
-    import keras
-
-    from spikewire import network
-
-    keras.utils.set_random_seed(0)
-    net = network.mo_dcnn(CHANNELS, N_MU) if kind == "mo_dcnn" else \
-        network.recommended([0.6] * N_MU, 90)
-    x = np.zeros((1, 120, net.input_shape[2]), np.float32)
-    benchmark.group = f"{kind}: one step"
-    benchmark.pedantic(lambda: net.predict(x, verbose=0), rounds=20, warmup_rounds=3)
 
 
 def test_encode_full_frame(benchmark):
@@ -117,8 +39,8 @@ def test_decide(benchmark):
     benchmark(decide.step, 1000, presence, position)
 
 
-@pytest.mark.parametrize("engine", ["ort", "null"])
-def test_whole_step(benchmark, bundles, engine):
+@pytest.mark.parametrize("engine", ["auto", "ort", "null"])
+def test_whole_step(benchmark, engine):
     """Block in to frame out; with the null engine it is what Python costs around the network."""
 
     class Endless:
@@ -132,7 +54,7 @@ def test_whole_step(benchmark, bundles, engine):
             return [Block(self.at - STEP, self.counts, self.at / self.fs_hz)]
 
     clock = VirtualClock()
-    bundle = read_bundle(bundles["recommended"])
+    bundle = read_bundle(REFERENCE)
     loop = Loop(Endless(), bundle, open_engine(bundle, engine), [open_link("null:")], clock)
     left = iter(())
 

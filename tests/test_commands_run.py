@@ -86,6 +86,8 @@ def files(tmp_path: Path, bundle_path: Path, recording_path: Path, synthetic) ->
     ("good.mub --source replay:good.npz --link serial:/dev/no-such-port", "/dev/no-such-port"),
     ("good.mub --source replay:good.npz --link pigeon:", "pigeon"),
     ("good.mub --source replay:good.npz --engine abacus", "engine 'abacus' is unknown"),
+    ("good.mub --source replay:good.npz --realtime --pace max", "--realtime and --pace max"),
+    ("good.mub --source replay:good.npz --realtime one", "--realtime one: a core's number"),
     ("good.mub --source replay:good.npz --engine ort --precision fp16", "holds no fp16 network"),
     ("good.mub --source replay:good.npz --duration -1", "--duration is -1"),
     ("good.mub --source replay:good.npz --duration nan", "--duration is nan"),

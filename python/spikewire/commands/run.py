@@ -31,6 +31,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--precision", choices=["fp32", "fp16", "int8"], default="fp32")
     p.add_argument("--pace", choices=["real", "max"], default="real",
                    help="max: as fast as the machine allows, on a clock of its own")
+    p.add_argument("--realtime", nargs="?", const="any", metavar="CPU",
+                   help="SCHED_FIFO, memory locked, and on one core if it is named; what is "
+                        "refused is said")
     p.add_argument("--duration", type=float, metavar="S", help="stop after S seconds of signal")
     p.add_argument("--record", metavar="LOG.mcap", help="log samples, spikes, states and frames")
     p.add_argument("--no-upkeep", action="store_true",
@@ -60,14 +63,15 @@ def run(args: argparse.Namespace) -> int:
         stop.clock, stop.until = loop.clock, args.duration and loop.clock.now() + args.duration
         print(f"mu-run: {loop.engine.name}, {args.source}, arm id {loop.guard.arm_id:08x}",
               file=sys.stderr, flush=True)
-        gc.freeze()  # what is loaded now lives to the end: collections stay short
+        granted = settle(args)
         started = time.perf_counter()
         if loop.source.note:
             print(f"mu-run: note: {loop.source.note}", file=sys.stderr)
         try:
             loop.run(stop)
         finally:  # what was decoded before a link went away counts, too
-            summary = loop.summary() | {"loop_s": round(time.perf_counter() - started, 3)}
+            summary = loop.summary() | {
+                "realtime": granted, "loop_s": round(time.perf_counter() - started, 3)}
             if trains_out and loop.spool:
                 write_trains(trains_out, loop.spool.trains(
                     summary["n_mu"], loop.source.fs_hz, loop.engine.name))
@@ -75,6 +79,19 @@ def run(args: argparse.Namespace) -> int:
         summary |= dict.fromkeys(("age_ms", "decode_delay_ms", "compute_ms"))
     show(summary, args.json)
     return 0
+
+
+def settle(args: argparse.Namespace) -> dict[str, Any] | None:
+    """The last thing before the loop: nothing that is there now is looked at or moved again."""
+    from spikewire.runtime import realtime
+
+    gc.freeze()  # collections stay short
+    if not args.realtime:
+        return None
+    granted, missing = realtime.enter(None if args.realtime == "any" else int(args.realtime))
+    for words in missing:
+        print(f"mu-run: warning: {words}", file=sys.stderr)
+    return granted
 
 
 class Stop:
@@ -107,6 +124,11 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
 
     if args.duration is not None and not args.duration > 0:
         raise InputError(f"--duration is {args.duration:g}, allowed is more than 0 seconds")
+    if args.realtime and args.pace == "max":
+        raise InputError("--realtime and --pace max: a loop that never waits would keep every "
+                         "other program off its core; leave one out")
+    if args.realtime not in (None, "any") and not args.realtime.isdecimal():
+        raise InputError(f"--realtime {args.realtime}: a core's number, or nothing, is allowed")
     bundle = read_bundle(args.bundle)
     engine = open_engine(bundle, args.engine, args.precision)
     links = []
