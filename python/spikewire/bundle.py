@@ -84,6 +84,11 @@ class Bundle:
         return Places(row.astype(np.int64), column.astype(np.int64), float(ied[0]))
 
 
+def fused_name(precision: str) -> str:
+    """Member that holds the graph for GPUs in one precision."""
+    return f"fused.{precision}.onnx"
+
+
 def arm_id(bundles: list[Bundle]) -> int:
     """What a controller must name to arm a decoder of these bundles, in this order."""
     return zlib.crc32(b"".join(bytes.fromhex(b.sha256) for b in bundles))

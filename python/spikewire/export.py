@@ -18,11 +18,13 @@ from spikewire.bundle import (
     WEIGHTS,
     arm_id,
     front_files,
+    fused_name,
     read_bundle,
     save_array,
     write_bundle,
 )
 from spikewire.decide import REFRACTORY_SAMPLES
+from spikewire.fused import fused
 from spikewire.golden import golden_counts, golden_windows, run_onnx
 from spikewire.manifest import WIDEST_TOLERANCE, Manifest
 from spikewire.model import Model, one_window
@@ -217,21 +219,25 @@ def export(
     bank = model.front.kernels / model.front.scale if manifest.history_samples else None
     windows = golden_windows(counts, lsb_uv, manifest, bank)
     wanted = keras_presence(net, windows)
-    files = {"golden/emg.npy": save_array(counts),
-             WEIGHTS: weights_bin(arrays_of(net), manifest.inputs,
-                                  Labels(manifest.look_ahead).bin_start, windows)}
+    files = {"golden/emg.npy": save_array(counts)}
     if bank is not None:
         front = model.front
         files |= front_files(front.kernels, front.scale, front.height, front.moments,
                              places_of(model.golden))
     record = None if calibration is None else windows_of(inputs_of(calibration, manifest, bank))
     networks = {p: f"network.{p}.onnx" for p in dict.fromkeys(("fp32", *precisions))}
+    arrays, bin_start = arrays_of(net), Labels(manifest.look_ahead).bin_start
+    files[WEIGHTS] = weights_bin(arrays, manifest.inputs, bin_start, windows)
     graph, differences = to_onnx(net), {}
+    launched = fused(arrays, manifest.inputs, bin_start)
     for precision, name in networks.items():
         content = in_precision(graph, precision, record).SerializeToString(deterministic=True)
         got, differences[precision] = compared(content, precision, windows, wanted)
-        files |= {name: content, f"golden/presence.{precision}.npy": save_array(
-            wanted if precision == "fp32" else got)}
+        gpu = in_precision(launched, precision, record).SerializeToString(deterministic=True)
+        compared(gpu, precision, windows, wanted)
+        golden = save_array(wanted if precision == "fp32" else got)
+        files |= {name: content, fused_name(precision): gpu,
+                  f"golden/presence.{precision}.npy": golden}
     scores = {} if record is None or trains is None else {
         p: evaluate(files[name], record, manifest, trains)["f1"] for p, name in networks.items()}
     write_bundle(path, replace(
