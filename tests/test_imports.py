@@ -26,8 +26,8 @@ OURS = {
     "adapt": {"signals", "bundle", "golden", "moments", "peaks", "register", "filters"},
     "io.*": {"signals", "durable", "io"},
     "link.*": {"link"},
-    "runtime.*": {"signals", "filters", "moments", "peaks", "register", "decide", "io", "bundle",
-                  "link", "runtime"},
+    "runtime.*": {"signals", "durable", "filters", "moments", "peaks", "register", "decide",
+                  "io", "bundle", "link", "runtime"},
     "peel": {"signals"},
     "separate": {"signals", "score", "peaks", "peel"},
     "decompose": {"signals", "filters", "score", "peel", "separate"},
@@ -66,6 +66,8 @@ OURS = {
 # third parties -> the modules that may import them
 THEIRS = {
     "onnxruntime": {"runtime.engine_ort", "golden", "export"},
+    "tensorrt": {"runtime.engine_tensorrt"},
+    "cuda": {"runtime.engine_tensorrt"},
     "serial": {"link.uart"},
     "mcap": {"io.runlog"},
     "scipy": {"io.otb", "decompose", "separate", "crossfit", "augment", "simulate.volume",
@@ -147,7 +149,7 @@ def test_no_module_of_ours_bears_a_third_party_name() -> None:
 
 def test_the_runtime_starts_without_training_packages() -> None:
     names = [n for n in modules() if n.split(".")[0] in ("runtime", "link", "io", "bundle")
-             and n not in ("io.otb", "runtime.engine_ort")]
+             and n not in ("io.otb", "runtime.engine_ort", "runtime.engine_tensorrt")]
     code = (
         "import sys\n"
         + "".join(f"import spikewire.{n}\n" for n in [*names, "commands.run", "commands.link"])

@@ -365,6 +365,7 @@ def test_memory_does_not_grow(bundle_path) -> None:
     def stop() -> bool:
         bench.link.received()
         bench.engine.decoded.clear()
+        bench.engine.prepared.clear()
         if bench.loop.tally.steps in (1000, 4990) and len(sizes) < 2 and (
                 not sizes or bench.loop.tally.steps == 4990):
             sizes.append((tracemalloc.get_traced_memory()[0], len(bench.source.blocks)))

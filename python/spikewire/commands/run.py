@@ -27,7 +27,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--link", action="append", default=[], metavar="URI",
                    help="serial:PORT?baud=921600&profile=full|short, null:, loopback:; "
                         "arm=1 lets it arm")
-    p.add_argument("--engine", default="auto", help="auto, native, ort, null (an idle control)")
+    p.add_argument("--engine", default="auto",
+                   help="auto, native, ort, tensorrt, null (an idle control)")
     p.add_argument("--precision", choices=["fp32", "fp16", "int8"], default="fp32")
     p.add_argument("--pace", choices=["real", "max"], default="real",
                    help="max: as fast as the machine allows, on a clock of its own")

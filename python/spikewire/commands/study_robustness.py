@@ -27,7 +27,8 @@ def add(kinds: Any) -> None:
     p.add_argument("--noise", choices=["channel", "lead", "spatial"], default="channel")
     p.add_argument("--snr", type=float, default=20.0, help="of training, dB")
     p.add_argument("--common-drive", type=float, default=0.0)
-    p.add_argument("--only", default="", metavar="WORDS", help="conditions whose name holds this")
+    p.add_argument("--only", default="", metavar="WORD,...",
+                   help="conditions whose name holds one of these")
     p.add_argument("--keep", metavar="FOLDER",
                    help="keep record, labels and bundles there, and use what is there already")
     p.add_argument("--cache", default="~/.cache/spikewire", help="folder of computed muscles")

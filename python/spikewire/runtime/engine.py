@@ -16,6 +16,7 @@ from spikewire.signals import STEP, WINDOW, Floats, InputError
 ENGINES = {
     "native": ("spikewire.runtime.engine_native", "numpy"),
     "ort": ("spikewire.runtime.engine_ort", "onnxruntime"),
+    "tensorrt": ("spikewire.runtime.engine_tensorrt", "tensorrt"),
     "null": ("spikewire.runtime.engine_null", "numpy"),
 }
 
@@ -82,10 +83,9 @@ def open_engine(bundle: Bundle, name: str = "auto", precision: str = "fp32") -> 
         raise InputError(f"engine {name!r} is unknown, allowed are auto, {', '.join(ENGINES)}")
     module, needs = ENGINES[name]
     if util.find_spec(needs) is None:
-        raise InputError(
-            f"engine {name} needs {needs}, which is not installed; "
+        come = "it comes with JetPack" if needs == "tensorrt" else \
             f"type: pip install 'spikewire[{name}]'"
-        )
+        raise InputError(f"engine {name} needs {needs}, which is not installed; {come}")
     engine: Engine = import_module(module).open_engine(bundle, precision)
     if name == "native":  # its weights come from the fp32 network, whatever it rounds them to
         check_golden(engine, bundle, "fp32", engine_native.ROUNDING[precision])

@@ -165,6 +165,7 @@ class Loop:
         ready = self.engine.ready and self.tally.steps > 0
         health = Health(self._age_s(), ready, self._gap_s, clock_fault=self._acquisition.fault)
         self._send(health, None, self.clock.now() - self._period_s)
+        self.engine.prepare()
 
     def _age_s(self) -> float:
         """Age of the newest sample that the engine has; 0 before there is one."""

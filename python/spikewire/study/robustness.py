@@ -214,7 +214,7 @@ def robustness(
     dict
         `units`, `left_out`, `training_s`, and `rows` of condition -> way -> scores.
     """
-    wanted = [c for c in CONDITIONS if only in c.name]
+    wanted = [c for c in CONDITIONS if any(word in c.name for word in only.split(","))]
     if not wanted:
         raise InputError(f"--only {only!r}: no condition has this in its name; there are "
                          + ", ".join(c.name for c in CONDITIONS))
