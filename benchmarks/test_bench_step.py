@@ -12,6 +12,7 @@ from spikewire.io.source import Block
 from spikewire.link.codec import Step, encode_step
 from spikewire.link.transport import open_link
 from spikewire.runtime.clock import VirtualClock
+from spikewire.runtime.decoder import Decoder
 from spikewire.runtime.engine import open_engine
 from spikewire.runtime.loop import Loop
 from spikewire.signals import STEP
@@ -55,7 +56,8 @@ def test_whole_step(benchmark, engine):
 
     clock = VirtualClock()
     bundle = read_bundle(REFERENCE)
-    loop = Loop(Endless(), bundle, open_engine(bundle, engine), [open_link("null:")], clock)
+    decoder = Decoder(bundle, open_engine(bundle, engine), 2048.0)
+    loop = Loop(Endless(), [decoder], [open_link("null:")], clock)
     left = iter(())
 
     def hundred_steps():

@@ -64,8 +64,38 @@ def files(tmp_path: Path, bundle_path: Path, recording_path: Path, synthetic) ->
     return tmp_path
 
 
+def test_two_grids_decode_as_each_alone(files: Path, synthetic, monkeypatch, capsys) -> None:
+    """The second grid is the first one, a second later: its units come after the first one's."""
+    from spikewire.commands import run
+
+    monkeypatch.chdir(files)
+    emg = synthetic.recording.emg
+    both = np.concatenate([emg, np.roll(emg, 2048, axis=0)], axis=1)
+    np.savez("both.npz", emg=both, unit="uV", fs_hz=2048.0)
+    np.savez("later.npz", emg=np.roll(emg, 2048, axis=0), unit="uV", fs_hz=2048.0)
+    found = {}
+    for name, words in {"both": "good.mub@0-15 good.mub@16-31", "good": "good.mub",
+                        "later": "good.mub"}.items():
+        command = f"{words} --source replay:{name}.npz --pace max --trains {name}_out.npz --json"
+        kept = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+        assert run.main(command.split()) == 0
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+        summary = json.loads(capsys.readouterr().out)
+        found[name] = read_trains(f"{name}_out.npz")
+        assert summary["n_mu"] == len(found[name])
+    alone = [*found["good"].times, *found["later"].times]
+    assert [t.tolist() for t in found["both"].times] == [t.tolist() for t in alone]
+    assert min(len(t) for t in alone) > 50
+
+
 @pytest.mark.parametrize(("words", "expected"), [
     ("no.mub --source replay:good.npz", "no.mub: no such bundle"),
+    ("good.mub@0-15x --source replay:good.npz", "'0-15x' is no part of the channels; type FIRST-L"),
+    ("good.mub@9-2 --source replay:good.npz", "'9-2' is no part of the channels"),
+    ("good.mub@8-23 --source replay:good.npz", "source replay:good.npz has channels 0-15"),
+    ("good.mub@0-7 --source replay:good.npz", "channels 8, the bundle was trained on 16"),
+    ("good.mub good.mub good.mub good.mub good.mub --source replay:good.npz", "5 bundles came"),
     ("half.mub --source replay:good.npz", "not a readable bundle"),
     ("flip.mub --source replay:good.npz", "flip.mub: "),
     ("good.mub --source replay:no.npz", "no.npz: no such file"),

@@ -210,6 +210,16 @@ def test_open_port_names_what_is_allowed(uri: str) -> None:
 
 
 @pytest.mark.parametrize(("query", "words"), [
+    ("baud=230400", "4 frames of 71 bytes take 12 ms at 230400 baud, a step 9.8 ms"),
+    ("profile=short&baud=57600", "4 frames of 23 bytes take 16 ms"),
+    ("baud=921600", "no-such-port"),  # fits: only the port is missing
+])
+def test_the_frames_of_several_bundles_must_fit_into_a_step(query: str, words: str) -> None:
+    with pytest.raises(LinkError, match=words):
+        open_link(f"serial:/dev/no-such-port?{query}", 4)
+
+
+@pytest.mark.parametrize(("query", "words"), [
     ("baud=9600", "a frame of 71 bytes takes 74 ms at 9600 baud, a step 9.8 ms"),
     ("baud=57600&profile=full&stop=2", "raise baud, or take profile=short"),
     ("baud=19200&profile=short", "a frame of 23 bytes takes 12 ms"),
@@ -218,3 +228,11 @@ def test_a_line_that_cannot_carry_every_step_is_refused(query: str, words: str) 
     """10 or 11 bits a byte, 102.4 frames a second."""
     with pytest.raises(LinkError, match=words):
         open_link(f"serial:/dev/no-such-port?{query}")
+
+
+def test_the_frames_of_one_step_may_wait_together() -> None:
+    """With two bundles two frames may be queued, a third may not."""
+    first, second, third = (SmallPort([1000] * 4, waiting) for waiting in (0, 20, 21))
+    for port, taken in ((first, True), (second, True), (third, False)):
+        assert FrameWriter(port, 2).write(b"1234567890") is taken
+    assert not FrameWriter(SmallPort([1000], 11)).write(b"1234567890")

@@ -8,13 +8,14 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from spikewire.bundle import read_bundle
+from spikewire.bundle import arm_id, read_bundle
 from spikewire.io.source import Block
 from spikewire.link.codec import Arm, Step, decode_frame
 from spikewire.link.framing import Deframer
 from spikewire.link.table import FAULTS, STATES
 from spikewire.link.transport import LinkError, open_link
 from spikewire.runtime.clock import VirtualClock
+from spikewire.runtime.decoder import Decoder
 from spikewire.runtime.loop import Loop
 from spikewire.signals import STEP
 
@@ -95,8 +96,8 @@ class Bench:
         self.source = Script(self.clock, blocks, block_samples)
         self.engine = Engine(self.clock)
         self.link = open_link("loopback:?arm=1")
-        self.loop = Loop(self.source, read_bundle(bundle_path), self.engine, [self.link],
-                         self.clock)
+        self.loop = Loop(self.source, [Decoder(read_bundle(bundle_path), self.engine, FS)],
+                         [self.link], self.clock)
         self.frames: list[Step] = []
         self.deframer = Deframer()
         self.arm_from: int | None = None
@@ -137,6 +138,35 @@ def test_the_age_in_a_frame_is_the_time_the_step_took(bundle_path) -> None:
     """Decoding takes 1 ms here and nothing else takes time."""
     frames = Bench(bundle_path).run()
     assert frames[30].age_ms == pytest.approx(1.0, abs=0.02)
+
+
+def test_two_bundles_each_own_a_frame_and_a_drive(bundle_path) -> None:
+    """The second on other channels; one that is not ready keeps both from the controller."""
+    bench = Bench(bundle_path)
+    bundle, second = read_bundle(bundle_path), Engine(bench.clock)
+    second.since = -3  # ready three steps later than the first
+    bench.source.channels = 32
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+    for engine, at in ((bench.engine, 0), (second, 1)):
+        advance = engine.advance
+        engine.advance = lambda emg, a=advance, k=at: (seen.append((k, emg.shape)), a(emg))
+    decoders = [Decoder(bundle, bench.engine, FS, (0, 16)), Decoder(bundle, second, FS, (16, 32))]
+    bench.loop = Loop(bench.source, decoders, [bench.link], bench.clock)
+    bench.identity = bench.loop.guard.arm_id
+    frames = bench.run()
+    assert dict(seen) == {0: (STEP, 16), 1: (STEP, 16)}
+    assert bench.identity == arm_id([bundle, bundle]) != arm_id([bundle])
+    assert [f.slot for f in frames] == [0, 1] * 61
+    assert [f.counter for f in frames[::2]] == [f.counter for f in frames[1::2]] == list(range(61))
+    one, other = frames[0:120:2], frames[1:120:2]
+    assert [NAME[f.state] for f in other] == ["IDLE"] * 9 + ["READY"] * 51
+    assert [f.step for f in one if len(f.counts) and f.counts[0] == 1] == list(range(10, 61, 5))
+    assert all(f.drive[0] > 0 and f.drive[1] >= 0 for f in one[12:])
+    assert np.isnan(one[-1].drive[2:]).all()
+    assert bench.loop.tally.decoded == 51
+    summary = bench.loop.summary()
+    assert summary["n_mu"] == 8
+    assert len(summary["bundles"]) == 2
 
 
 def test_what_can_wait_is_done_after_the_frame_has_left(bundle_path) -> None:
@@ -315,8 +345,8 @@ def test_blocks_longer_than_a_step_decode_all_and_never_arm(bundle_path) -> None
 def test_an_engine_that_decodes_nothing_never_arms(bundle_path) -> None:
     bench = Bench(bundle_path)
     bench.engine.for_control = False
-    bench.loop = Loop(bench.source, read_bundle(bundle_path), bench.engine, [bench.link],
-                      bench.clock)
+    bench.loop = Loop(bench.source, [Decoder(read_bundle(bundle_path), bench.engine, FS)],
+                      [bench.link], bench.clock)
     bench.arm_from = 8
     bench.run()
     assert "ACTIVE" not in bench.states()

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from spikewire.commands import check_out, guarded
@@ -22,7 +23,9 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: mu-run vastus.mub --source 'replay:vastus.mat?span=17.8:24' "
                "--link 'serial:/dev/ttyTHS1?baud=921600&arm=1' --record run.mcap",
     )
-    p.add_argument("bundle", help=".mub made by mu-export")
+    p.add_argument("bundle", nargs="+",
+                   help=".mub made by mu-export; several, each on its part of the channels: "
+                        "a.mub@0-63 b.mub@64-127")
     p.add_argument("--source", required=True, metavar="URI", help="replay:FILE?span=A:B")
     p.add_argument("--link", action="append", default=[], metavar="URI",
                    help="serial:PORT?baud=921600&profile=full|short, null:, loopback:; "
@@ -62,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as opened:
         loop = assemble(args, opened)
         stop.clock, stop.until = loop.clock, args.duration and loop.clock.now() + args.duration
-        print(f"mu-run: {loop.engine.name}, {args.source}, arm id {loop.guard.arm_id:08x}",
+        names = ", ".join(dict.fromkeys(d.engine.name for d in loop.decoders))
+        print(f"mu-run: {names}, {args.source}, arm id {loop.guard.arm_id:08x}",
               file=sys.stderr, flush=True)
         granted = settle(args)
         started = time.perf_counter()
@@ -75,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
                 "realtime": granted, "loop_s": round(time.perf_counter() - started, 3)}
             if trains_out and loop.spool:
                 write_trains(trains_out, loop.spool.trains(
-                    summary["n_mu"], loop.source.fs_hz, loop.engine.name))
+                    summary["n_mu"], loop.source.fs_hz, names))
     if args.pace == "max":  # on a clock that stands still while the machine computes
         summary |= dict.fromkeys(("age_ms", "decode_delay_ms", "compute_ms"))
     show(summary, args.json)
@@ -112,11 +116,12 @@ class Stop:
 
 def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
     """Bundle, source, engine, links and log, in an order that fails before anything is written."""
-    from spikewire.bundle import read_bundle
     from spikewire.io.runlog import RunLog
     from spikewire.io.source import open_source
+    from spikewire.link.table import N_DRIVES
     from spikewire.link.transport import open_link
     from spikewire.runtime.clock import MonotonicClock, VirtualClock
+    from spikewire.runtime.decoder import Decoder, check_channels
     from spikewire.runtime.engine import open_engine
     from spikewire.runtime.loop import Loop
     from spikewire.runtime.spool import Spool
@@ -130,11 +135,14 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
                          "other program off its core; leave one out")
     if args.realtime not in (None, "any") and not args.realtime.isdecimal():
         raise InputError(f"--realtime {args.realtime}: a core's number, or nothing, is allowed")
-    bundle = read_bundle(args.bundle)
-    engine = open_engine(bundle, args.engine, args.precision)
+    bundles = [read_bundle_on(word) for word in args.bundle]
+    if len(bundles) > N_DRIVES:
+        raise InputError(f"{len(bundles)} bundles came, allowed are 1 to {N_DRIVES}: each owns one "
+                         "of the frame's drives; run the others in another mu-run")
+    engines = [open_engine(bundle, args.engine, args.precision) for bundle, _ in bundles]
     links = []
     for uri in args.link:
-        links.append(open_link(uri))
+        links.append(open_link(uri, len(bundles)))
         opened.callback(links[-1].close)
         if links[-1].may_arm and args.pace == "max":
             raise InputError(f"link {uri!r} may arm, but --pace max is no real time: nothing that "
@@ -142,25 +150,43 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
     clock = MonotonicClock() if args.pace == "real" else VirtualClock()
     source = open_source(args.source, clock)
     opened.callback(source.close)
-    m = bundle.manifest
-    for what, came, wanted in (("rate", source.fs_hz, m.fs_hz),
-                               ("channels", source.channels, m.channels)):
-        if came != wanted:
-            raise InputError(f"source {args.source}: {what} {came:g}, the bundle was trained on "
-                             f"{wanted:g}; use a bundle made for this source")
-    upkeep = None
-    if not args.no_upkeep and engine.for_control and bundle.moments():
-        upkeep = Upkeep(bundle, engine, inline=args.pace == "max")
-        opened.callback(upkeep.close)
-    loop = Loop(source, bundle, engine, links, clock, upkeep=upkeep)
+    for bundle, channels in bundles:
+        if source.fs_hz != bundle.manifest.fs_hz:
+            raise InputError(f"source {args.source}: rate {source.fs_hz:g}, the bundle was trained "
+                             f"on {bundle.manifest.fs_hz:g}; use a bundle made for this source")
+        check_channels(bundle, channels, args.source, source.channels)
+    decoders = []
+    for (bundle, channels), engine in zip(bundles, engines, strict=True):
+        upkeep = None
+        if not args.no_upkeep and engine.for_control and bundle.moments():
+            upkeep = Upkeep(bundle, engine, inline=args.pace == "max")
+            opened.callback(upkeep.close)
+        decoders.append(Decoder(bundle, engine, source.fs_hz, channels, upkeep))
+    loop = Loop(source, decoders, links, clock)
     if args.trains:
         loop.spool = Spool()
         opened.callback(loop.spool.close)
     if args.record:
         loop.log = RunLog(args.record, source, {
-            "bundle": bundle.path, "bundle_sha256": bundle.sha256, "engine": engine.name})
+            "bundle": " ".join(args.bundle), "engine": ", ".join(e.name for e in engines),
+            "bundle_sha256": " ".join(bundle.sha256 for bundle, _ in bundles)})
         opened.callback(loop.log.close)
     return loop
+
+
+def read_bundle_on(word: str) -> tuple[Any, tuple[int, int] | None]:
+    """A bundle, and the channels [first, stop) that `X.mub@FIRST-LAST` names."""
+    from spikewire.bundle import read_bundle
+    from spikewire.signals import InputError
+
+    path, at, span = word.rpartition("@")
+    if not at or Path(word).is_file():
+        return read_bundle(word), None
+    first, dash, last = span.partition("-")
+    if not (dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last) < 4096):
+        raise InputError(f"{word}: {span!r} is no part of the channels; type FIRST-LAST, as in "
+                         f"{path}@0-63")
+    return read_bundle(path), (int(first), int(last) + 1)
 
 
 def upkeep_line(u: dict[str, Any]) -> str:
@@ -189,8 +215,10 @@ def show(summary: dict[str, Any], as_json: bool) -> None:
             continue
         print(f"{name[:-3]:13s} p50 {v['p50']:6.2f}  p99 {v['p99']:6.2f}  max {v['max']:6.2f} ms")
     print(f"drive delay   {s['drive_delay_ms']:.0f} ms; states {s['states']}")
-    if s["upkeep"]:
-        print(upkeep_line(s["upkeep"]))
+    for bundle in s["bundles"]:
+        if bundle["upkeep"]:
+            print(upkeep_line(bundle["upkeep"])
+                  + (f" ({bundle['bundle']})" if len(s["bundles"]) > 1 else ""))
     for link in s["links"]:
         print(f"{link['uri']}: {link['sent']} frames sent, {link['dropped']} dropped")
 

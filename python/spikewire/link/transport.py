@@ -58,7 +58,7 @@ class Link(Protocol):
     dropped: int
 
     def send(self, step: Step) -> bool:
-        """Send one frame, or drop it and return False if more than one is still queued.
+        """Send one frame, or drop it and return False if more than a step's are still queued.
 
         The link puts its own counter into the frame, one for each slot. It also counts a dropped
         frame, so that the controller sees the loss as a gap.
@@ -139,7 +139,7 @@ def options(uri: Uri, more: Mapping[str, tuple[str, ...]] | None = None) -> dict
     return chosen
 
 
-def open_link(uri: str) -> Link:
+def open_link(uri: str, slots: int = 1) -> Link:
     """Open the link that a URI names.
 
     Parameters
@@ -147,6 +147,8 @@ def open_link(uri: str) -> Link:
     uri : str
         `serial:/dev/ttyTHS1?baud=921600&profile=full|short&stop=1|2`, `null:` or `loopback:`; each
         takes `arm=1`: arm requests that come over it count.
+    slots : int
+        Frames that one step sends: one for each bundle.
 
     Raises
     ------
@@ -168,7 +170,7 @@ def open_link(uri: str) -> Link:
             f"link {uri!r} needs the package {error.name}, which is not installed; "
             "type: pip install pyserial"
         ) from error
-    return cast(Link, opener(parsed))
+    return cast(Link, opener(parsed, slots))
 
 
 def step_framer(profile: str) -> Callable[[Step], bytes]:
@@ -288,7 +290,7 @@ class LoopbackLink:
             raise LinkError(f"link {self.uri!r} is closed; open it again with open_link")
 
 
-def open_loopback(uri: Uri, keep: int = 64) -> LoopbackLink:
+def open_loopback(uri: Uri, slots: int = 1, keep: int = 64) -> LoopbackLink:
     """Open `loopback:`."""
     chosen = options(uri)
     if uri.path:
@@ -296,6 +298,6 @@ def open_loopback(uri: Uri, keep: int = 64) -> LoopbackLink:
     return LoopbackLink(uri.text, chosen["profile"], chosen["arm"] == "1", keep)
 
 
-def open_null(uri: Uri) -> LoopbackLink:
+def open_null(uri: Uri, slots: int = 1) -> LoopbackLink:
     """Open `null:`: steps are checked and encoded as for any link, then forgotten."""
     return open_loopback(uri, keep=0)

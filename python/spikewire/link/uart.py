@@ -204,19 +204,25 @@ class PtyPort:
 
 
 class FrameWriter:
-    """Writes whole frames to a port, or drops them: it never waits and never queues."""
+    """Writes whole frames to a port, or drops them: it never waits and never queues.
 
-    def __init__(self, port: Port) -> None:
-        self._port = port
+    Parameters
+    ----------
+    port : Port
+    slots : int, frames of one step
+    """
+
+    def __init__(self, port: Port, slots: int = 1) -> None:
+        self._port, self._slots = port, slots
         self._cut = False  # the last frame went out in part
 
     def write(self, frame: bytes) -> bool:
-        """Write one frame; False if it was dropped since more than one is still queued.
+        """Write one frame; False if it was dropped since more than a step's are still queued.
 
         A frame that fits only in part is given up, since its age would be wrong by the time its
         rest goes out. The next one then begins with a delimiter, at which the reader finds back.
         """
-        if self._port.queued() > len(frame):
+        if self._port.queued() > self._slots * len(frame):
             return False
         data = DELIMITER + frame if self._cut else frame
         written = self._port.write(data)
@@ -229,12 +235,14 @@ class FrameWriter:
 class SerialLink:
     """A link over a port; see `transport.Link`."""
 
-    def __init__(self, port: Port, uri: str, profile: str = "full", may_arm: bool = False) -> None:
+    def __init__(
+        self, port: Port, uri: str, profile: str = "full", may_arm: bool = False, slots: int = 1
+    ) -> None:
         self.uri = uri
         self.may_arm = may_arm
         self.sent = self.dropped = 0
         self._port = port
-        self._writer = FrameWriter(port)
+        self._writer = FrameWriter(port, slots)
         self._reader = ArmReader()
         self._to_frame = step_framer(profile)
 
@@ -262,18 +270,20 @@ def _serial_port(uri: Uri, chosen: dict[str, str]) -> SerialPort:
     return SerialPort(uri.path, int(baud), int(chosen["stop"]))
 
 
-def open_serial(uri: Uri) -> SerialLink:
+def open_serial(uri: Uri, slots: int = 1) -> SerialLink:
     """Open `serial:PORT?baud=921600&profile=full|short&stop=1|2&arm=0|1`."""
     chosen = options(uri, OPTIONS)
-    size, bits = WIRE_BYTES[chosen["profile"]], 9 + int(chosen["stop"])
-    if uri.path and chosen["baud"] != "auto" and size * bits / int(chosen["baud"]) > STEP_S:
+    size, bits = slots * WIRE_BYTES[chosen["profile"]], 9 + int(chosen["stop"])
+    baud = DEFAULT_BAUD[chosen["profile"]] if chosen["baud"] == "auto" else chosen["baud"]
+    if uri.path and size * bits / int(baud) > STEP_S:
+        frames = f"a frame of {size} bytes takes" if slots == 1 else \
+            f"{slots} frames of {size // slots} bytes take"
         raise LinkError(
-            f"link {uri.text!r}: a frame of {size} bytes takes "
-            f"{1e3 * size * bits / int(chosen['baud']):.0f} ms at {chosen['baud']} baud, a step "
-            f"{1e3 * STEP_S:.1f} ms; raise baud, or take profile=short"
+            f"link {uri.text!r}: {frames} {1e3 * size * bits / int(baud):.0f} ms at {baud} baud, "
+            f"a step {1e3 * STEP_S:.1f} ms; raise baud, or take profile=short"
         )
     port = _serial_port(uri, chosen)
-    return SerialLink(port, uri.text, chosen["profile"], chosen["arm"] == "1")
+    return SerialLink(port, uri.text, chosen["profile"], chosen["arm"] == "1", slots)
 
 
 def open_port(text: str) -> Port:
