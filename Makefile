@@ -6,6 +6,7 @@ READY := $(VENV)/.ready
 
 REF := build/reference
 
+ROBUST = $(BIN)/mu-study robustness
 .PHONY: demo test bench soak reference lint clean
 
 demo: $(READY)
@@ -19,8 +20,16 @@ bench: $(READY)
 
 # Reported figures: hours. Muscles 1 to 3 are for reports only; choices are made on others.
 soak: $(READY)
-	for seed in 1 2 3; do $(BIN)/mu-study robustness --seed $$seed \
-	  --keep build/soak/muscle_$$seed --out docs/reports/robustness_$$seed.json || exit; done
+	for seed in 1 2 3; do $(ROBUST) --seed $$seed --keep build/soak/muscle_$$seed \
+	  --out docs/reports/robustness_$$seed.json || exit; done
+	for seed in 1 2; do $(ROBUST) --seed $$seed --labels decompose --only nominal,SNR,gains \
+	  --keep build/soak/blind_$$seed --out docs/reports/robustness_$${seed}_decompose.json || exit; done
+	$(ROBUST) --only nominal --common-drive 0.1 --keep build/soak/common \
+	  --out docs/reports/robustness_1_common.json
+	$(ROBUST) --only nominal --montage mono --noise lead --keep build/soak/mono \
+	  --out docs/reports/robustness_1_mono.json
+	$(ROBUST) --only "nominal,SNR,velocity -10,3 dead" --recipe models/large.toml \
+	  --keep build/soak/large --out docs/reports/robustness_1_large.json
 	$(if $(REC),$(BIN)/mu-decompose "$(REC)" --out build/soak/trains.npz && \
 	  $(BIN)/mu-study recording "$(REC)" --labels build/soak/trains.npz --other "$(REC)" \
 	  --blocks 8:13,13:18,18:24 --keep build/soak/recording --out docs/reports/recording.json)
@@ -45,7 +54,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-$(READY): pyproject.toml .ci/constraints.txt
+NATIVE := CMakeLists.txt $(wildcard runtime/src/* runtime/include/*)
+
+$(READY): pyproject.toml .ci/constraints.txt $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else \
 	  "training needs Python 3.11 to 3.13, this is %d.%d; type: make demo PYTHON=python3.12" \
 	  % sys.version_info[:2])'
