@@ -101,10 +101,14 @@ def test_aarch64_says_what_x86_says(
     for case in cases.values():
         for precision in PRECISIONS:
             one = replay(here, case, precision, 0)
-            other = replay(there, case, precision, 0, *emulator)
-            assert len(one) >= 200
-            assert np.abs(one[:, 0] - other[:, 0]).max() <= 1e-6
-            assert (one[:, 1] != other[:, 1]).mean() < 1e-3  # ties of equal logits
+            for cpu in (0, 1):  # with dot products of bytes, and without
+                other = replay(there, case, precision, cpu, *emulator)
+                assert len(one) >= 200
+                # A sum that lies between two bytes may be rounded to either.
+                allowed = 2e-2 if precision == "int8-all" else 1e-6
+                assert np.abs(one[:, 0] - other[:, 0]).max() <= allowed
+                assert (one[:, 1] != other[:, 1]).mean() < (
+                    5e-2 if precision == "int8-all" else 1e-3)  # ties of equal logits
     found = symbol_versions(there / "libspikewire.so", "aarch64-linux-gnu-nm")
     assert all(found[family] <= most for family, most in NEWEST.items()), found
 

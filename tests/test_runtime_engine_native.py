@@ -110,7 +110,7 @@ def cpus() -> list[str]:
     """Instruction sets of this processor."""
     found = []
     for name in engine_native.CPUS[1:]:
-        flag = {"base": "", "avx2": "avx2", "avx512": "avx512dq"}[name]
+        flag = {"avx2": "avx2", "avx512": "avx512dq", "dotprod": "asimddp"}.get(name, "")
         text = Path("/proc/cpuinfo").read_text()
         if name == "base" or flag in text:
             found.append(name)
@@ -151,7 +151,7 @@ def test_incremental_is_the_full_window_to_the_bit(
 
 
 @pytest.mark.parametrize(("precision", "allowed"), [("fp32", 1e-5), ("fp16", 5e-3),
-                                                    ("int8", 2e-2)])
+                                                    ("int8", 2e-2), ("int8-all", 0.3)])
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_network_is_that_of_numpy(
     base: Bundle, name: str, precision: str, allowed: float
@@ -178,7 +178,7 @@ def numpy_answer(
     logit, where = np.zeros(shape.units), np.zeros((shape.units, STEP))
     where[:, STEP // 2] = 1 if not shape.linear else 0  # without positions the middle is said
     if shape.trunk[0]:
-        out, _ = forward(weights, window[None])
+        out, *_ = forward(weights, window[None])
         logit += out[:, 0, 0]
         if shape.linear:
             where += out[:, 0, 1:]

@@ -1,8 +1,9 @@
 """weights.bin: a network as the native engine reads it. The layout is in runtime/src/weights.h.
 
-Beside every matrix whose weights the engine may round stands the mean of its input over the golden
-windows: with it the engine takes off a bias what rounding adds on average. The means come from the
-network written once more in numpy, which is also a second implementation to test against.
+Beside every matrix whose weights the engine may round stand the mean and the largest value of its
+input over the golden windows: from the mean the engine takes off a bias what rounding adds on
+average, from the largest it rounds the input itself. They come from the network written once more
+in numpy, which is also a second implementation to test against.
 """
 
 from __future__ import annotations
@@ -66,33 +67,35 @@ def pool(x: Floats) -> Floats:
     return np.maximum(x[..., 0::2, :], x[..., 1::2, :])
 
 
-def forward(arrays: Arrays, windows: Floats) -> tuple[Floats, Arrays]:
-    """F2's outputs (n_mu, windows, outputs) of windows (k, 120, inputs), and means of inputs.
+def forward(arrays: Arrays, windows: Floats) -> tuple[Floats, Arrays, Arrays]:
+    """F2's outputs (n_mu, windows, outputs) of windows (k, 120, inputs), and what layers get.
 
     Returns
     -------
     outputs : float32 (n_mu, windows, outputs)
-    means : "c2" (rows,), "c3", "c4", "f1" (n_mu, rows)
+    means : of inputs, "c2" (rows,), "c3", "c4", "f1" (n_mu, rows)
+    most : largest inputs, "c2" (), "c3", "c4", "f1" (n_mu,)
     """
-    a, means = arrays, {}
+    a, means, most = arrays, {}, {}
     h = np.maximum(unfold(windows, 3) @ a["c1"] + a["c1_bias"], 0)
     h = unfold(h, 3)
-    means["c2"] = h.mean(axis=(0, 1))
+    means["c2"], most["c2"] = h.mean(axis=(0, 1)), h.max()
     h = unfold(pool(np.maximum(h @ a["c2"] + a["c2_bias"], 0)), 3)
     units = len(a["c3"])
     means["c3"] = np.repeat(h.mean(axis=(0, 1))[None], units, axis=0)
+    most["c3"] = np.repeat(h.max(), units)
     h = np.einsum("wtk,ukc->uwtc", h, a["c3"]) + a["c3_bias"][:, None, None]
     if "own" in a:
         own = unfold(windows.transpose(2, 0, 1)[:, :, 2:-2, None], 6, 2)
         h += np.einsum("uwtk,ukc->uwtc", own, a["own"])
     h = unfold(np.maximum(h, 0), 3)
-    means["c4"] = h.mean(axis=(1, 2))
+    means["c4"], most["c4"] = h.mean(axis=(1, 2)), h.max(axis=(1, 2, 3))
     h = np.einsum("uwtk,ukc->uwtc", h, a["c4"]) + a["c4_bias"][:, None, None]
     h = unfold(pool(np.maximum(h, 0)), POOLED)[:, :, 0]
-    means["f1"] = h.mean(axis=1)
+    means["f1"], most["f1"] = h.mean(axis=1), h.max(axis=(1, 2))
     h = np.maximum(np.einsum("uwk,ukc->uwc", h, a["f1"]) + a["f1_bias"][:, None], 0)
     out = np.einsum("uwk,ukc->uwc", h, a["f2"]) + a["f2_bias"][:, None]
-    return out, {k: np.asarray(m, np.float32) for k, m in means.items()}
+    return out, means, most
 
 
 def weights_bin(arrays: Arrays, inputs: int, bin_start: int, windows: Floats) -> bytes:
@@ -112,13 +115,15 @@ def weights_bin(arrays: Arrays, inputs: int, bin_start: int, windows: Floats) ->
     outputs = arrays["f2"].shape[-1] if network else 1 + STEP
     parts: list[NDArray[Any]] = []
     if network:
-        _, means = forward(arrays, windows[::MEAN_EVERY])
-        parts += [arrays["c1"], arrays["c1_bias"], arrays["c2"], arrays["c2_bias"], means["c2"]]
+        _, means, most = forward(arrays, windows[::MEAN_EVERY])
+        parts += [arrays["c1"], arrays["c1_bias"], arrays["c2"], arrays["c2_bias"], means["c2"],
+                  most["c2"]]
         for unit in range(units):
-            parts += [arrays["c3"][unit], arrays["c3_bias"][unit], means["c3"][unit]]
-            parts += [arrays["own"][unit]] if "own" in arrays else []
-            for name in ("c4", "f1"):
-                parts += [arrays[name][unit], arrays[f"{name}_bias"][unit], means[name][unit]]
+            for name in ("c3", "own", "c4", "f1"):
+                if name in arrays:
+                    parts.append(arrays[name][unit])
+                if name != "own":
+                    parts += [arrays[f"{name}_bias"][unit], means[name][unit], most[name][unit]]
             parts += [arrays["f2"][unit], arrays["f2_bias"][unit]]
     if linear:
         parts += [arrays[n] for n in ("threshold", "gain", "sharpness")]

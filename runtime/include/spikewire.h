@@ -23,11 +23,12 @@ extern "C" {
 
 enum { SPW_WINDOW = 120, SPW_STEP = 20 }; /* samples of a window, and between two windows */
 
-/* How the weights of the network's heads are held. The front and the trunk are always fp32. */
+/* How the network is held. The front, C1, F2 and the linear filters are always fp32. */
 typedef enum spw_precision {
     SPW_FP32 = 0, /* the reference: equal to its own full window, bit by bit */
     SPW_FP16 = 1, /* C3, C4, F1 in fp16, sums in fp32 */
-    SPW_INT8 = 2  /* F1 in int8 with one scale per output and corrected biases, C3 and C4 in fp16 */
+    SPW_INT8 = 2, /* F1 in int8 with one scale per output and corrected biases, C3 and C4 in fp16 */
+    SPW_INT8_ALL = 3 /* weights and inputs of C2, C3, C4 and F1 in int8 */
 } spw_precision;
 
 /* Which instructions run. SPW_CPU_AUTO takes the best that this processor has. */
@@ -35,7 +36,8 @@ typedef enum spw_cpu {
     SPW_CPU_AUTO = 0,
     SPW_CPU_BASE = 1, /* x86-64 (SSE2), or aarch64 (NEON) */
     SPW_CPU_AVX2 = 2,
-    SPW_CPU_AVX512 = 3
+    SPW_CPU_AVX512 = 3,
+    SPW_CPU_DOTPROD = 4 /* aarch64 with dot products of bytes, as on Orin */
 } spw_cpu;
 
 typedef struct spw_config {

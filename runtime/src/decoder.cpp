@@ -13,6 +13,13 @@
 #include <string>
 #include <vector>
 
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#ifndef HWCAP_ASIMDDP
+#define HWCAP_ASIMDDP (1 << 20)
+#endif
+#endif
+
 #include "kernels.h"
 #include "weights.h"
 
@@ -51,22 +58,32 @@ class Arena {
     size_t used_ = 0;
 };
 
+// Rows of a map: as floats, and rounded to bytes if a layer of bytes reads them.
+struct Map {
+    float *floats;
+    uint8_t *bytes;
+    int width;
+};
+
 // Rows in time order, the newest last, with at least `keep` older ones right before any new row.
 struct Stream {
     float *data = nullptr;
+    uint8_t *rounded = nullptr;
     int width = 0, keep = 0, room = 0, at = 0;
 
-    void plan(Arena &arena, int row, int kept, int most) {
+    void plan(Arena &arena, int row, int kept, int most, bool bytes = false) {
         width = row;
         keep = kept;
         room = kept + most;
         data = arena.take<float>(static_cast<size_t>(room) * width);
+        rounded = bytes ? arena.take<uint8_t>(static_cast<size_t>(room) * width) : nullptr;
         at = keep;
     }
     // Place for `count` new rows.
     float *push(int count) {
         if (at + count > room) {
             std::memmove(data, row(-keep), sizeof(float) * keep * width);
+            if (rounded) std::memmove(rounded, map(-keep).bytes, static_cast<size_t>(keep) * width);
             at = keep;
         }
         at += count;
@@ -74,14 +91,20 @@ struct Stream {
     }
     // Row counted from the end: row(-1) is the newest.
     float *row(int from_end) const { return data + static_cast<size_t>(at + from_end) * width; }
+    Map map(int from_end) const {
+        const size_t offset = static_cast<size_t>(at + from_end) * width;
+        return {data + offset, rounded ? rounded + offset : nullptr, width};
+    }
     void reset() {
         std::memset(data, 0, sizeof(float) * room * width);
+        if (rounded) std::memset(rounded, 0, static_cast<size_t>(room) * width);
         at = keep;
     }
 };
 
 struct Unit {
     Packed c3, own, c4, f1, f2;
+    float c4_factor, f1_factor; // from inputs to bytes
     float *c3_bias, *c4_bias, *f1_bias, *f2_bias;
     float *known; // F1's sums over the columns of the next window that are known
     Stream c3_map, pooled;
@@ -105,11 +128,13 @@ struct spw_decoder {
     float *oldest, *masked;  // the front's kernels [delays][channels][inputs], oldest delay first
     Packed front, c1, c2;
     float *packed_front, *c1_bias, *c2_bias;
+    float c2_factor, c3_factor;
     Stream samples, inputs, c1_map, c2_pooled;
     Unit *units;
     float *c2_new, *c4_new, *own_new, *f1_new, *f2_new, *bins, *summit;           // of one step
     float *full_c1, *full_c2, *full_p1, *full_c3, *full_c4, *full_p2; // of a window
-    float *thresholds, *linear;                                                  // [3][units]
+    uint8_t *full_bytes;
+    float *thresholds, *linear; // [3][units]
     int32_t *label_lag;
     int64_t *last;
     int64_t taken = 0, prepared = -1; // steps since the reset; the step that `known` is for
@@ -139,7 +164,8 @@ struct Planner {
     float *scratch; // large enough for any layer, once memory is there
 
     // A layer on maps of `width` columns: its packed weights and its bias, corrected for rounding.
-    Packed layer(const Layer &layer, int width, Format format, bool tall, float **bias) {
+    Packed layer(const Layer &layer, int width, Format format, bool tall, float **bias,
+                 float *factor = nullptr) {
         Arena &arena = d.arena;
         Packed made;
         const int whole = pad(d, width), rows = layer.rows / width * whole;
@@ -147,7 +173,8 @@ struct Planner {
         made.columns = pad(d, layer.columns);
         made.format = format;
         char *data = arena.take<char>(d.kernels->packed_bytes(rows, layer.columns, format));
-        float *scale = format == Format::i8 ? arena.take<float>(made.columns) : nullptr;
+        const bool rounds = format == Format::i8 || format == Format::bytes;
+        float *scale = rounds ? arena.take<float>(made.columns) : nullptr;
         if (bias) *bias = arena.take<float>(made.columns);
         made.data = data;
         made.scale = scale;
@@ -157,6 +184,10 @@ struct Planner {
         if (bias && scale) correct(layer, scale, *bias);
         d.kernels->pack(spread(layer, width, whole, scratch), rows, layer.columns, format, tall,
                         scale, data);
+        if (format == Format::bytes) { // a sum of integers is worth both scales
+            *factor = *layer.most > 0 ? 127 / *layer.most : 1.0f;
+            for (int c = 0; c < made.columns; c++) scale[c] /= *factor;
+        }
         return made;
     }
 
@@ -186,7 +217,11 @@ struct Planner {
 void plan(spw_decoder &d, const Weights &w, const spw_config &config, float *scratch) {
     Arena &a = d.arena;
     Planner planner{d, scratch};
-    const Format heads = config.precision == SPW_FP32 ? Format::f32 : Format::f16;
+    const bool bytes = config.precision == SPW_INT8_ALL;
+    const Format trunk = bytes ? Format::bytes : Format::f32;
+    const Format heads = bytes                             ? Format::bytes
+                         : config.precision == SPW_FP32 ? Format::f32
+                                                           : Format::f16;
     const Format tall = config.precision == SPW_INT8 ? Format::i8 : heads;
     const int inputs = pad(d, w.inputs);
     d.map = a.take<int32_t>(d.channels);
@@ -211,20 +246,20 @@ void plan(spw_decoder &d, const Weights &w, const spw_config &config, float *scr
     if (!w.network) return;
     const int c1 = pad(d, w.c1), c2 = pad(d, w.c2), c3 = pad(d, w.c3), c4 = pad(d, w.c4);
     d.c1 = planner.layer(w.first, w.inputs, Format::f32, false, &d.c1_bias);
-    d.c2 = planner.layer(w.second, w.c1, Format::f32, false, &d.c2_bias);
-    d.c1_map.plan(a, c1, 2, STEP);
-    d.c2_pooled.plan(a, c2, 2, STEP / 2);
+    d.c2 = planner.layer(w.second, w.c1, trunk, false, &d.c2_bias, &d.c2_factor);
+    d.c1_map.plan(a, c1, 2, STEP, bytes);
+    d.c2_pooled.plan(a, c2, 2, STEP / 2, bytes);
     for (int u = 0; u < w.units; u++) {
         const Head &h = w.heads[u];
         Unit counted, &unit = a.counting() ? counted : d.units[u];
-        unit.c3 = planner.layer(h.c3, w.c2, heads, false, &unit.c3_bias);
+        unit.c3 = planner.layer(h.c3, w.c2, heads, false, &unit.c3_bias, &d.c3_factor);
         if (w.own) unit.own = planner.layer(h.own, 6, Format::f32, false, nullptr);
-        unit.c4 = planner.layer(h.c4, w.c3, heads, false, &unit.c4_bias);
-        unit.f1 = planner.layer(h.f1, w.c4, tall, true, &unit.f1_bias);
+        unit.c4 = planner.layer(h.c4, w.c3, heads, false, &unit.c4_bias, &unit.c4_factor);
+        unit.f1 = planner.layer(h.f1, w.c4, tall, true, &unit.f1_bias, &unit.f1_factor);
         unit.f2 = planner.layer(h.f2, w.f1, Format::f32, true, &unit.f2_bias);
         unit.known = a.take<float>(unit.f1.columns);
-        unit.c3_map.plan(a, c3, 2, STEP / 2);
-        unit.pooled.plan(a, c4, POOLED, 4 * FRESH);
+        unit.c3_map.plan(a, c3, 2, STEP / 2, bytes);
+        unit.pooled.plan(a, c4, POOLED, 4 * FRESH, bytes);
     }
     const int f1 = pad(d, w.f1), f2 = pad(d, w.outputs);
     d.c2_new = a.take<float>(STEP * c2);
@@ -238,21 +273,45 @@ void plan(spw_decoder &d, const Weights &w, const spw_config &config, float *scr
     d.full_c3 = a.take<float>(56 * c3);
     d.full_c4 = a.take<float>(54 * c4);
     d.full_p2 = a.take<float>(POOLED * c4);
+    d.full_bytes = a.take<uint8_t>(bytes ? 118 * std::max({c1, c2, c3, c4}) : 0);
 }
 
 void fill(float *rows, const float *bias, int width, int count) {
     for (int m = 0; m < count; m++) std::memcpy(rows + m * width, bias, sizeof(float) * width);
 }
 
+// Bytes of rows of a map, if it has any.
+void round_rows(const spw_decoder &d, const Map &map, float factor, int count) {
+    if (map.bytes) d.kernels->to_bytes(map.floats, factor, map.bytes, count * map.width);
+}
+
+// `to` holds what is added: a product over rows of `from`, overlapping if it is a convolution.
+void add_product(const spw_decoder &d, const Packed &w, const Map &from, float *to, int count) {
+    if (w.format == Format::bytes)
+        d.kernels->product_bytes(from.bytes, from.width, w, to, w.columns, count, true);
+    else
+        d.kernels->product(from.floats, from.width, w, to, w.columns, count, true);
+}
+
 // A valid convolution of width 3 over rows of `from`, with ReLU.
-void convolve(const spw_decoder &d, const Packed &w, const float *bias, const float *from,
-              int width, float *to, int count) {
+void convolve(const spw_decoder &d, const Packed &w, const float *bias, const Map &from,
+              float *to, int count) {
     fill(to, bias, w.columns, count);
-    d.kernels->product(from, width, w, to, w.columns, count, true);
+    add_product(d, w, from, to, count);
+}
+
+// F1's sums over columns [first, last) of a unit.
+void add_columns(const spw_decoder &d, const Packed &w, const Map &from, int first, int last,
+                 float *to) {
+    const int low = first * from.width, high = last * from.width;
+    if (w.format == Format::bytes)
+        d.kernels->accumulate_bytes(from.bytes, w, low, high, to);
+    else
+        d.kernels->accumulate(from.floats, w, low, high, to);
 }
 
 // C3 of a unit; `own` is the row of the inputs that holds the first of its own six samples.
-void convolve_c3(const spw_decoder &d, int u, const float *trunk, const float *own, float *to,
+void convolve_c3(const spw_decoder &d, int u, const Map &trunk, const float *own, float *to,
                  int count) {
     const Unit &unit = d.units[u];
     fill(to, unit.c3_bias, unit.c3.columns, count);
@@ -262,23 +321,28 @@ void convolve_c3(const spw_decoder &d, int u, const float *trunk, const float *o
             for (int j = 0; j < 6; j++) d.own_new[p * six + j] = own[(2 * p + j) * width + u];
         d.kernels->product(d.own_new, six, unit.own, to, unit.c3.columns, count, false);
     }
-    d.kernels->product(trunk, d.c2_pooled.width, unit.c3, to, unit.c3.columns, count, true);
+    add_product(d, unit.c3, trunk, to, count);
 }
 
 // The network's state after 20 more rows of inputs, the newest of which are at `end` from the end.
 void network_step(spw_decoder &d, int end) {
     const Kernels &k = *d.kernels;
+    const int half = STEP / 2;
     float *c1 = d.c1_map.push(STEP);
-    convolve(d, d.c1, d.c1_bias, d.inputs.row(end - STEP - 2), d.inputs.width, c1, STEP);
-    convolve(d, d.c2, d.c2_bias, d.c1_map.row(-STEP - 2), d.c1_map.width, d.c2_new, STEP);
-    k.pool(d.c2_new, d.c2.columns, d.c2_pooled.push(STEP / 2), STEP / 2);
-    const float *trunk = d.c2_pooled.row(-STEP / 2 - 2), *own = d.inputs.row(end - STEP - 6);
+    convolve(d, d.c1, d.c1_bias, d.inputs.map(end - STEP - 2), c1, STEP);
+    round_rows(d, d.c1_map.map(-STEP), d.c2_factor, STEP);
+    convolve(d, d.c2, d.c2_bias, d.c1_map.map(-STEP - 2), d.c2_new, STEP);
+    k.pool(d.c2_new, d.c2.columns, d.c2_pooled.push(half), half);
+    round_rows(d, d.c2_pooled.map(-half), d.c3_factor, half);
+    const Map trunk = d.c2_pooled.map(-half - 2);
+    const float *own = d.inputs.row(end - STEP - 6);
     for (int u = 0; u < d.shape.units; u++) {
         Unit &unit = d.units[u];
-        convolve_c3(d, u, trunk, own, unit.c3_map.push(STEP / 2), STEP / 2);
-        convolve(d, unit.c4, unit.c4_bias, unit.c3_map.row(-STEP / 2 - 2), unit.c3_map.width,
-                 d.c4_new, STEP / 2);
+        convolve_c3(d, u, trunk, own, unit.c3_map.push(half), half);
+        round_rows(d, unit.c3_map.map(-half), unit.c4_factor, half);
+        convolve(d, unit.c4, unit.c4_bias, unit.c3_map.map(-half - 2), d.c4_new, half);
         k.pool(d.c4_new, unit.c4.columns, unit.pooled.push(FRESH), FRESH);
+        round_rows(d, unit.pooled.map(-FRESH), unit.f1_factor, FRESH);
     }
 }
 
@@ -376,7 +440,7 @@ std::string check(const spw_config &c, const Weights &w) {
             return "configuration: the channel map names a channel that the source has not";
     if (!c.delays && c.channels != w.inputs)
         return "configuration: without a front the network's inputs are the channels";
-    if (c.precision < SPW_FP32 || c.precision > SPW_INT8) return "configuration: unknown precision";
+    if (c.precision < SPW_FP32 || c.precision > SPW_INT8_ALL) return "configuration: unknown precision";
     if (!std::isfinite(c.input_scale)) return "configuration: the input scale is not finite";
     return "";
 }
@@ -392,6 +456,10 @@ const Kernels *choose(spw_cpu cpu) {
     if (cpu == SPW_CPU_AUTO) return avx512 ? &kernels_avx512 : avx2 ? &kernels_avx2 : &kernels_base;
     if (cpu == SPW_CPU_AVX512) return avx512 ? &kernels_avx512 : nullptr;
     if (cpu == SPW_CPU_AVX2) return avx2 ? &kernels_avx2 : nullptr;
+#elif defined(__aarch64__)
+    const bool dotprod = getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+    if (cpu == SPW_CPU_AUTO) return dotprod ? &kernels_dotprod : &kernels_base;
+    if (cpu == SPW_CPU_DOTPROD) return dotprod ? &kernels_dotprod : nullptr;
 #endif
     return cpu == SPW_CPU_AUTO || cpu == SPW_CPU_BASE ? &kernels_base : nullptr;
 }
@@ -480,23 +548,19 @@ void spw_advance(spw_decoder *d, const float *emg) {
 
 void spw_decode(spw_decoder *d, float *presence, int32_t *position) {
     find_peaks(*d);
-    if (d->shape.network && d->prepared != d->taken) {
-        for (int u = 0; u < d->shape.units; u++) {
-            Unit &unit = d->units[u];
-            std::memcpy(unit.known, unit.f1_bias, sizeof(float) * unit.f1.columns);
-            d->kernels->accumulate(unit.pooled.row(-POOLED), unit.f1, 0, KNOWN * unit.pooled.width,
-                                   unit.known);
-        }
-    }
     for (int u = 0; u < d->shape.units; u++) {
-        if (d->shape.network) {
-            Unit &unit = d->units[u];
-            d->kernels->accumulate(unit.pooled.row(-POOLED), unit.f1, KNOWN * unit.pooled.width,
-                                   POOLED * unit.pooled.width, unit.known);
-            answer(*d, u, unit.known, presence, position);
-        } else {
+        if (!d->shape.network) {
             answer(*d, u, nullptr, presence, position);
+            continue;
         }
+        Unit &unit = d->units[u];
+        const Map columns = unit.pooled.map(-POOLED);
+        if (d->prepared != d->taken) {
+            std::memcpy(unit.known, unit.f1_bias, sizeof(float) * unit.f1.columns);
+            add_columns(*d, unit.f1, columns, 0, KNOWN, unit.known);
+        }
+        add_columns(*d, unit.f1, columns, KNOWN, POOLED, unit.known);
+        answer(*d, u, unit.known, presence, position);
     }
     d->prepared = -1;
 }
@@ -506,18 +570,20 @@ void spw_prepare(spw_decoder *d) {
     for (int u = 0; u < d->shape.units; u++) {
         Unit &unit = d->units[u];
         std::memcpy(unit.known, unit.f1_bias, sizeof(float) * unit.f1.columns);
-        d->kernels->accumulate(unit.pooled.row(-KNOWN), unit.f1, 0, KNOWN * unit.pooled.width,
-                               unit.known);
+        add_columns(*d, unit.f1, unit.pooled.map(-KNOWN), 0, KNOWN, unit.known);
     }
     d->prepared = d->taken + 1;
 }
 
 void spw_decode_full(spw_decoder *d, float *presence, int32_t *position) {
     const Kernels &k = *d->kernels;
+    uint8_t *bytes = d->c1_map.rounded ? d->full_bytes : nullptr;
     find_peaks(*d);
     if (d->shape.network) {
-        convolve(*d, d->c1, d->c1_bias, d->inputs.row(-WINDOW), d->inputs.width, d->full_c1, 118);
-        convolve(*d, d->c2, d->c2_bias, d->full_c1, d->c1.columns, d->full_c2, 116);
+        convolve(*d, d->c1, d->c1_bias, d->inputs.map(-WINDOW), d->full_c1, 118);
+        const Map c1{d->full_c1, bytes, d->c1.columns};
+        round_rows(*d, c1, d->c2_factor, 118);
+        convolve(*d, d->c2, d->c2_bias, c1, d->full_c2, 116);
         k.pool(d->full_c2, d->c2.columns, d->full_p1, 58);
     }
     for (int u = 0; u < d->shape.units; u++) {
@@ -526,13 +592,17 @@ void spw_decode_full(spw_decoder *d, float *presence, int32_t *position) {
             continue;
         }
         Unit &unit = d->units[u];
-        convolve_c3(*d, u, d->full_p1, d->inputs.row(-WINDOW + 2), d->full_c3, 56);
-        convolve(*d, unit.c4, unit.c4_bias, d->full_c3, unit.c3.columns, d->full_c4, 54);
+        const Map p1{d->full_p1, bytes, d->c2.columns}, c3{d->full_c3, bytes, unit.c3.columns};
+        round_rows(*d, p1, d->c3_factor, 58);
+        convolve_c3(*d, u, p1, d->inputs.row(-WINDOW + 2), d->full_c3, 56);
+        round_rows(*d, c3, unit.c4_factor, 56);
+        convolve(*d, unit.c4, unit.c4_bias, c3, d->full_c4, 54);
         k.pool(d->full_c4, unit.c4.columns, d->full_p2, POOLED);
+        const Map p2{d->full_p2, bytes, unit.c4.columns};
+        round_rows(*d, p2, unit.f1_factor, POOLED);
         std::memcpy(d->f1_new, unit.f1_bias, sizeof(float) * unit.f1.columns);
-        const int width = unit.pooled.width;
-        k.accumulate(d->full_p2, unit.f1, 0, KNOWN * width, d->f1_new);
-        k.accumulate(d->full_p2, unit.f1, KNOWN * width, POOLED * width, d->f1_new);
+        add_columns(*d, unit.f1, p2, 0, KNOWN, d->f1_new);
+        add_columns(*d, unit.f1, p2, KNOWN, POOLED, d->f1_new);
         answer(*d, u, d->f1_new, presence, position);
     }
 }

@@ -7,6 +7,8 @@
 #include <cstring>
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include <arm_neon.h>
 #endif
 
 namespace spw {
@@ -18,6 +20,9 @@ constexpr const char *NAME = "avx512";
 #elif defined(__AVX2__)
 constexpr int BYTES = 32, TILE_ROWS = 5, TILE_VECTORS = 2, TALL_VECTORS = 8;
 constexpr const char *NAME = "avx2";
+#elif defined(__ARM_FEATURE_DOTPROD)
+constexpr int BYTES = 16, TILE_ROWS = 5, TILE_VECTORS = 4, TALL_VECTORS = 16;
+constexpr const char *NAME = "dotprod";
 #elif defined(__aarch64__)
 constexpr int BYTES = 16, TILE_ROWS = 5, TILE_VECTORS = 4, TALL_VECTORS = 16;
 constexpr const char *NAME = "neon";
@@ -29,6 +34,7 @@ constexpr int LANES = BYTES / 4;
 
 typedef float Vector __attribute__((vector_size(BYTES), aligned(4), may_alias));
 typedef int32_t Ints __attribute__((vector_size(BYTES), aligned(4), may_alias));
+typedef int16_t Shorts __attribute__((vector_size(BYTES), aligned(4), may_alias));
 typedef uint16_t Halves __attribute__((vector_size(BYTES / 2), aligned(2), may_alias));
 typedef int8_t Bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 
@@ -66,6 +72,31 @@ inline Vector load(const int8_t *p) {
 #endif
 }
 
+// sum += the products of four bytes 0 .. 127 and four weights in every lane. Two products fit into
+// 16 bits: 2 * 127 * 127 = 32258.
+inline Ints dot(Ints sum, Ints bytes, Ints weights) {
+#if defined(__AVX512BW__)
+    const __m512i pairs = _mm512_maddubs_epi16((__m512i)bytes, (__m512i)weights);
+    return sum + (Ints)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
+#elif defined(__AVX2__)
+    const __m256i pairs = _mm256_maddubs_epi16((__m256i)bytes, (__m256i)weights);
+    return sum + (Ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+#elif defined(__ARM_FEATURE_DOTPROD)
+    return (Ints)vdotq_s32((int32x4_t)sum, (int8x16_t)bytes, (int8x16_t)weights);
+#else
+    const Shorts odd = ((Shorts)weights >> 8) * ((Shorts)bytes >> 8);
+    const Shorts even = ((Shorts)weights << 8 >> 8) * ((Shorts)bytes << 8 >> 8);
+    const Ints pairs = (Ints)(odd + even);
+    return sum + (pairs << 16 >> 16) + (pairs >> 16);
+#endif
+}
+
+inline Ints four(const uint8_t *p) {
+    int32_t bytes;
+    memcpy(&bytes, p, 4);
+    return bytes - Ints{};
+}
+
 // Nearest fp16, ties to even; beyond its range the largest finite number.
 uint16_t half(float value) {
     uint32_t bits;
@@ -97,26 +128,29 @@ inline int panel_vectors(int left, bool tall) {
     return vectors;
 }
 
+// Of bytes, four rows lie together.
 template <class Write>
-void in_panels(int rows, int columns, bool tall, Write write) {
+void in_panels(int rows, int columns, bool tall, int together, Write write) {
     const int whole = padded(columns);
     size_t at = 0;
     for (int first = 0; first < whole;) {
         const int width = panel_vectors(whole - first, tall) * LANES;
-        for (int k = 0; k < rows; k++)
-            for (int j = 0; j < width; j++) write(at++, k, first + j);
+        for (int k = 0; k < rows; k += together)
+            for (int j = 0; j < width; j++)
+                for (int i = 0; i < together; i++) write(at++, k + i, first + j);
         first += width;
     }
 }
 
 void pack(const float *weights, int rows, int columns, Format format, bool tall,
           const float *scale, void *out) {
-    in_panels(rows, columns, tall, [&](size_t at, int k, int column) {
+    const int together = format == Format::bytes ? 4 : 1;
+    in_panels(rows, columns, tall, together, [&](size_t at, int k, int column) {
         const float value =
             column < columns ? weights[static_cast<size_t>(k) * columns + column] : 0.0f;
         if (format == Format::f32) static_cast<float *>(out)[at] = value;
         if (format == Format::f16) static_cast<uint16_t *>(out)[at] = half(value);
-        if (format == Format::i8)
+        if (format == Format::i8 || format == Format::bytes)
             static_cast<int8_t *>(out)[at] = column < columns ? rounded(value / scale[column]) : 0;
     });
 }
@@ -228,6 +262,88 @@ void accumulate(const float *x, const Packed &w, int first, int last, float *out
     if (w.format == Format::i8) accumulate_of<int8_t>(x, w, first, last, out);
 }
 
+template <int ROWS, int VECTORS>
+inline __attribute__((always_inline)) void byte_tile(const uint8_t *__restrict map, int stride,
+                                                     int first, int last,
+                                                     const int8_t *__restrict weights,
+                                                     const float *__restrict scale,
+                                                     float *__restrict out, int out_stride,
+                                                     bool relu) {
+    Ints sum[ROWS][VECTORS] = {};
+    weights += static_cast<size_t>(first) * VECTORS * LANES;
+    for (int k = first; k < last; k += 4, weights += 4 * VECTORS * LANES) {
+        Ints w[VECTORS];
+        for (int v = 0; v < VECTORS; v++)
+            w[v] = *reinterpret_cast<const Ints *>(weights + v * BYTES);
+        for (int m = 0; m < ROWS; m++) {
+            const Ints x = four(map + m * stride + k);
+            for (int v = 0; v < VECTORS; v++) sum[m][v] = dot(sum[m][v], x, w[v]);
+        }
+    }
+    const Vector zero = {};
+    for (int m = 0; m < ROWS; m++)
+        for (int v = 0; v < VECTORS; v++) {
+            float *to = out + m * out_stride + v * LANES;
+            const Vector s =
+                load(to) + __builtin_convertvector(sum[m][v], Vector) * load(scale + v * LANES);
+            store(to, relu ? (s > zero ? s : zero) : s);
+        }
+}
+
+template <int VECTORS>
+void byte_panel(const uint8_t *map, int stride, int first, int last, const int8_t *weights,
+                const float *scale, float *out, int out_stride, int count, bool relu) {
+    int m = 0;
+    for (; m + 5 <= count; m += 5)
+        byte_tile<5, VECTORS>(map + m * stride, stride, first, last, weights, scale,
+                              out + m * out_stride, out_stride, relu);
+    for (; m < count; m++)
+        byte_tile<1, VECTORS>(map + m * stride, stride, first, last, weights, scale,
+                              out + m * out_stride, out_stride, relu);
+}
+
+void bytes_of(const uint8_t *map, int stride, const Packed &w, int first, int last, float *out,
+              int out_stride, int count, bool relu, bool tall) {
+    const int8_t *weights = static_cast<const int8_t *>(w.data);
+    for (int column = 0; column < w.columns;) {
+        const int vectors = panel_vectors(w.columns - column, tall);
+        const float *scale = w.scale + column;
+        float *to = out + column;
+        const auto run = [&](auto panel) {
+            panel(map, stride, first, last, weights, scale, to, out_stride, count, relu);
+        };
+        switch (vectors) {
+        case 1: run(byte_panel<1>); break;
+        case 2: run(byte_panel<2>); break;
+        case 3: run(byte_panel<3>); break;
+        case 4: run(byte_panel<4>); break;
+        case 8: run(byte_panel<8>); break;
+        default: run(byte_panel<TALL_VECTORS>);
+        }
+        weights += static_cast<size_t>(w.rows) * vectors * LANES;
+        column += vectors * LANES;
+    }
+}
+
+void product_bytes(const uint8_t *map, int stride, const Packed &w, float *out, int out_stride,
+                   int count, bool relu) {
+    bytes_of(map, stride, w, 0, w.rows, out, out_stride, count, relu, false);
+}
+
+void accumulate_bytes(const uint8_t *x, const Packed &w, int first, int last, float *out) {
+    bytes_of(x, 0, w, first, last, out, 0, 1, false, true);
+}
+
+void to_bytes(const float *in, float factor, uint8_t *out, int count) {
+    const Vector most = Vector{} + 127.0f, zero = {};
+    for (int c = 0; c < count; c += LANES) {
+        Vector v = load(in + c) * factor + 0.5f;
+        v = v > most ? most : v > zero ? v : zero;
+        const Ints whole = __builtin_convertvector(v, Ints);
+        for (int j = 0; j < LANES; j++) out[c + j] = static_cast<uint8_t>(whole[j]);
+    }
+}
+
 void pool(const float *in, int width, float *out, int count) {
     for (int p = 0; p < count; p++, in += 2 * width, out += width)
         for (int c = 0; c < width; c += LANES) {
@@ -239,6 +355,7 @@ void pool(const float *in, int width, float *out, int count) {
 } // namespace
 
 extern const Kernels SPW_KERNELS;
-const Kernels SPW_KERNELS = {NAME, LANES, packed_bytes, pack, product, accumulate, pool};
+const Kernels SPW_KERNELS = {NAME,       LANES,         packed_bytes,     pack,     product,
+                             accumulate, product_bytes, accumulate_bytes, to_bytes, pool};
 
 } // namespace spw

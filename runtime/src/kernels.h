@@ -8,12 +8,13 @@
 
 namespace spw {
 
-enum class Format : int { f32, f16, i8 };
+// i8: rounded weights, floats in. bytes: rounded weights, bytes 0 .. 127 in, sums of integers.
+enum class Format : int { f32, f16, i8, bytes };
 
 // A weight matrix [rows][columns] in the order in which its kernel reads it.
 struct Packed {
     const void *data = nullptr;
-    const float *scale = nullptr; // [padded columns], of i8
+    const float *scale = nullptr; // [padded columns], what a sum is worth, of i8 and bytes
     int rows = 0, columns = 0;    // columns are padded to whole vectors
     Format format = Format::f32;
 };
@@ -26,7 +27,7 @@ struct Kernels {
     size_t (*packed_bytes)(int rows, int columns, Format format);
 
     // Pack weights [rows][columns] for `product` (tall = false) or `accumulate` (tall = true).
-    // scale[columns] divides the weights of i8 and is not used otherwise.
+    // scale[columns] divides the weights of i8 and bytes and is not used otherwise.
     void (*pack)(const float *weights, int rows, int columns, Format format, bool tall,
                  const float *scale, void *out);
 
@@ -39,12 +40,23 @@ struct Kernels {
     // out += sum over k in [first, last) of x[k] * weights[k]. All formats.
     void (*accumulate)(const float *x, const Packed &weights, int first, int last, float *out);
 
+    // The same two with bytes in; weights.rows and the bounds are multiples of 4.
+    void (*product_bytes)(const uint8_t *map, int stride, const Packed &weights, float *out,
+                          int out_stride, int count, bool relu);
+    void (*accumulate_bytes)(const uint8_t *x, const Packed &weights, int first, int last,
+                             float *out);
+
+    // Nearest bytes of in * factor, 0 .. 127; count is a multiple of a vector.
+    void (*to_bytes)(const float *in, float factor, uint8_t *out, int count);
+
     // out[p] = max(in[2 p], in[2 p + 1]) for maps of `width` columns.
     void (*pool)(const float *in, int width, float *out, int count);
 };
 
 extern const Kernels kernels_base;
-#if defined(__x86_64__)
+#if defined(__aarch64__)
+extern const Kernels kernels_dotprod;
+#elif defined(__x86_64__)
 extern const Kernels kernels_avx2;
 extern const Kernels kernels_avx512;
 #endif

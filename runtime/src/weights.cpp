@@ -27,9 +27,13 @@ class Cursor {
     }
 
     Layer layer(int rows, int columns, bool bias, bool mean) {
-        Layer made{rows, columns, take(static_cast<size_t>(rows) * columns), nullptr, nullptr};
+        Layer made;
+        made.rows = rows;
+        made.columns = columns;
+        made.weights = take(static_cast<size_t>(rows) * columns);
         if (bias) made.bias = take(columns);
         if (mean) made.mean = take(rows);
+        if (mean) made.most = take(1);
         return made;
     }
 

@@ -3,7 +3,8 @@
 //   char[8]  "SPKWIRE1"
 //   uint32   inputs, units, c1, c2, c3, c4, f1, outputs, bin_start, flags, 4 times 0
 //   float32  if flags & NETWORK, every matrix [rows][columns] before its bias [columns] and, where
-//            marked *, the mean of its input [rows], which corrects the bias of rounded weights:
+//            marked *, the mean of its input [rows], which corrects the bias of rounded weights, and
+//            one number, the largest input, from which inputs are rounded:
 //              c1 [3 inputs][c1]    c2 [3 c1][c2] *
 //              of every unit in turn:
 //              c3 [3 c2][c3] *      own [6][c3] without bias, if flags & OWN
@@ -26,7 +27,7 @@ constexpr int FRESH = 5;   // of them, those that a step adds
 
 struct Layer {
     int rows = 0, columns = 0;
-    const float *weights = nullptr, *bias = nullptr, *mean = nullptr;
+    const float *weights = nullptr, *bias = nullptr, *mean = nullptr, *most = nullptr;
 
     float at(int row, int column) const {
         return weights[static_cast<size_t>(row) * columns + column];

@@ -32,7 +32,8 @@ def parser() -> argparse.ArgumentParser:
                         "arm=1 lets it arm")
     p.add_argument("--engine", default="auto",
                    help="auto, native, ort, tensorrt, null (an idle control)")
-    p.add_argument("--precision", choices=["fp32", "fp16", "int8"], default="fp32")
+    p.add_argument("--precision", choices=["fp32", "fp16", "int8", "int8-all"], default="fp32",
+                   help="int8: weights; int8-all: inputs too, engine native only")
     p.add_argument("--pace", choices=["real", "max"], default="real",
                    help="max: as fast as the machine allows, on a clock of its own")
     p.add_argument("--realtime", nargs="?", const="any", metavar="CPU",
