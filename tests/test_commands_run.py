@@ -118,7 +118,9 @@ def test_two_grids_decode_as_each_alone(files: Path, synthetic, monkeypatch, cap
     ("good.mub --source replay:good.npz --engine abacus", "engine 'abacus' is unknown"),
     ("good.mub --source replay:good.npz --realtime --pace max", "--realtime and --pace max"),
     ("good.mub --source replay:good.npz --realtime one", "--realtime one: a core's number"),
-    ("good.mub --source replay:good.npz --engine ort --precision fp16", "holds no fp16 network"),
+    ("good.mub --source replay:good.npz --engine ort --precision fp16",
+     "holds no fp16 network for engine ort"),
+    ("good.mub --source replay:good.npz --engine foo --precision int8", "engine 'foo' is unknown"),
     ("good.mub --source replay:good.npz --duration -1", "--duration is -1"),
     ("good.mub --source replay:good.npz --duration nan", "--duration is nan"),
     ("good.mub --source replay:good.npz --record there.mcap", "exists already"),
@@ -148,9 +150,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 class Pair:
     """mu-link watch on one end of a pseudo-terminal, mu-run on the other."""
 
-    def __init__(self, files: Path, *more: str) -> None:
+    def __init__(
+        self, files: Path, *more: str, source: str = "good.npz",
+        spans: tuple[tuple[int, int] | None, ...] = (None,),
+    ) -> None:
         port = files / "exo"
-        identity = f"{arm_id([read_bundle(files / 'good.mub')]):08x}"
+        bundle = read_bundle(files / "good.mub")
+        identity = f"{arm_id([bundle] * len(spans), spans):08x}"
+        bundles = [f"{bundle.path}@{s[0]}-{s[1] - 1}" if s else bundle.path for s in spans]
         self.link = subprocess.Popen(
             [*LINK, "watch", f"pty:{port}", "--arm", identity, "--idle", "1", "--json"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -159,7 +166,7 @@ class Pair:
             assert time.monotonic() < deadline, "no port"
             time.sleep(0.02)
         self.run = subprocess.Popen(
-            [*RUN, str(files / "good.mub"), "--source", f"replay:{files / 'good.npz'}",
+            [*RUN, *bundles, "--source", f"replay:{files / source}",
              "--link", f"serial:{port}?arm=1", "--record", str(files / "run.mcap"), "--json",
              *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         while not (files / "run.mcap").exists() or (files / "run.mcap").stat().st_size < 100_000:
@@ -171,6 +178,20 @@ class Pair:
         self.run.send_signal(number)
         out, err = self.run.communicate(timeout=20)
         return out, err, json.loads(self.link.communicate(timeout=20)[0])
+
+
+def test_a_controller_arms_two_bundles_with_one_id(files: Path, synthetic) -> None:
+    """And takes the frames of the one it listens to: all bear the id that it armed."""
+    emg = synthetic.recording.emg
+    np.savez(files / "both.npz", emg=np.concatenate([emg, emg], axis=1), unit="uV", fs_hz=2048.0)
+    pair = Pair(files, source="both.npz", spans=((0, 16), (16, 32)))
+    time.sleep(1.5)
+    out, err, heard = pair.end(signal.SIGINT)
+    assert pair.run.returncode == 0, err
+    assert json.loads(out)["states"]["ACTIVE"] > 50
+    assert heard["frames_accepted"] > 100
+    assert heard["states"]["ACTIVE"] > 50
+    assert heard["last_step"]["state"] == "SAFE"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

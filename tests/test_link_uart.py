@@ -236,3 +236,16 @@ def test_the_frames_of_one_step_may_wait_together() -> None:
     for port, taken in ((first, True), (second, True), (third, False)):
         assert FrameWriter(port, 2).write(b"1234567890") is taken
     assert not FrameWriter(SmallPort([1000], 11)).write(b"1234567890")
+
+
+def test_a_line_that_is_too_slow_takes_from_every_bundle_alike() -> None:
+    """It drains 1.5 of 2 frames a step: whole steps go, never only the second bundle's frame."""
+    port = SmallPort([1000] * 400)
+    writer, sent = FrameWriter(port, 2), [0, 0]
+    for _ in range(100):
+        for slot in (0, 1):
+            if writer.write(b"1234567890", slot == 0):
+                sent[slot] += 1
+                port.waiting += 10
+        port.waiting = max(0, port.waiting - 15)
+    assert sent[0] == sent[1] > 60

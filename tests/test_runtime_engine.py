@@ -56,14 +56,15 @@ def test_an_unknown_engine_is_one_clear_error(bundle: Bundle, name: str) -> None
 
 
 def test_an_absent_precision_is_one_clear_error(bundle: Bundle) -> None:
-    with pytest.raises(InputError, match="holds no fp16 network, it has fp32"):
+    with pytest.raises(InputError, match="holds no fp16 network for engine ort, it has fp32"):
         open_engine(bundle, "ort", precision="fp16")
 
 
 def test_a_missing_package_says_what_to_type(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(engines.ENGINES, "ort", ("spikewire.runtime.engine_ort", "no_such_module"))
+    monkeypatch.setitem(engines.ENGINES, "ort",
+                        ("spikewire.runtime.engine_ort", ("no_such_module",)))
     with pytest.raises(InputError, match=r"needs no_such_module.*pip install 'spikewire\[ort\]'"):
         open_engine(bundle, "ort")
 

@@ -247,6 +247,60 @@ def test_the_golden_windows(base: Bundle) -> None:
     assert engine.name.startswith("native (")
 
 
+@pytest.mark.parametrize("precision", engine_native.PRECISIONS)
+@pytest.mark.parametrize("name", ["paper's", "recommended", "linear alone"])
+def test_what_is_no_number_comes_out_as_none(base: Bundle, name: str, precision: str) -> None:
+    """One sample, or filters gone wrong: presences are NaN while the window holds them."""
+    shape = SHAPES[name]
+    bundle, _ = bundle_of(base, shape, 13)
+    engine, rng = NativeEngine(bundle, precision), np.random.default_rng(14)
+
+    def step(bad: float = 0.0) -> bool:
+        emg = rng.normal(0, 2, (STEP, bundle.manifest.channels)).astype(np.float32)
+        emg[3, bundle.manifest.channel_map[1]] += np.float32(bad)
+        engine.advance(emg)
+        found = engine.decode()[0]
+        assert np.isfinite(found).all() or np.isnan(found).all()
+        return bool(np.isnan(found).all())
+
+    for _ in range(10):
+        step()
+    assert not step()
+    for bad in (np.nan, np.inf):
+        assert step(bad)
+        gone = [step() for _ in range(8)]
+        assert gone[:5] == [True] * 5
+        assert not gone[-1]
+    good = np.ones(shape.channels, bool)
+    good[1] = False
+    engine.mask(good)  # a channel that is out may say what it likes
+    assert not step(np.nan)
+    if shape.delays:
+        kernels, scale = bundle.front()
+        engine.set_front(np.full_like(kernels, np.nan), scale)
+        assert step()
+        engine.set_front(kernels, scale)
+        assert not step()
+
+
+def test_arrays_of_another_shape_never_reach_the_library(base: Bundle) -> None:
+    bundle, _ = bundle_of(base, SHAPES["recommended"], 15)
+    engine, (kernels, scale) = NativeEngine(bundle, "fp32"), bundle.front()
+    with pytest.raises(ValueError, match="allowed are"):
+        engine.set_front(kernels[:-1], scale)
+    with pytest.raises(ValueError, match="allowed are"):
+        engine.set_front(kernels, scale[:1])
+    with pytest.raises(ValueError, match="channels came"):
+        engine.mask(np.array([True]))
+    raw, _ = bundle_of(base, SHAPES["paper's"], 16)
+    with pytest.raises(ValueError, match="allowed are None"):
+        NativeEngine(raw, "fp32").set_front(kernels, scale)
+    said = ctypes.create_string_buffer(100)
+    config = engine_native.Config()
+    assert not engine._library.spw_open(config, b"", ctypes.c_size_t(-1).value, said, len(said))
+    assert said.value == b"out of memory"
+
+
 def test_nothing_is_allocated_after_open(base: Bundle) -> None:
     bundle, _ = bundle_of(base, SHAPES["recommended"], 7)
     engine, lib = NativeEngine(bundle, "fp32"), ctypes.CDLL(None)

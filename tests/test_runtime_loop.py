@@ -10,7 +10,7 @@ import pytest
 
 from spikewire.bundle import arm_id, read_bundle
 from spikewire.io.source import Block
-from spikewire.link.codec import Arm, Step, decode_frame
+from spikewire.link.codec import Arm, Step, decode_frame, id16
 from spikewire.link.framing import Deframer
 from spikewire.link.table import FAULTS, STATES
 from spikewire.link.transport import LinkError, open_link
@@ -155,8 +155,11 @@ def test_two_bundles_each_own_a_frame_and_a_drive(bundle_path) -> None:
     bench.identity = bench.loop.guard.arm_id
     frames = bench.run()
     assert dict(seen) == {0: (STEP, 16), 1: (STEP, 16)}
-    assert bench.identity == arm_id([bundle, bundle]) != arm_id([bundle])
+    spans = [(0, 16), (16, 32)]
+    assert bench.identity == arm_id([bundle, bundle], spans)
+    assert bench.identity != arm_id([bundle, bundle], spans[::-1])  # swapped grids
     assert [f.slot for f in frames] == [0, 1] * 61
+    assert {f.model_id16 for f in frames} == {id16(bench.identity)}  # what the controller knows
     assert [f.counter for f in frames[::2]] == [f.counter for f in frames[1::2]] == list(range(61))
     one, other = frames[0:120:2], frames[1:120:2]
     assert [NAME[f.state] for f in other] == ["IDLE"] * 9 + ["READY"] * 51
@@ -164,6 +167,8 @@ def test_two_bundles_each_own_a_frame_and_a_drive(bundle_path) -> None:
     assert all(f.drive[0] > 0 and f.drive[1] >= 0 for f in one[12:])
     assert np.isnan(one[-1].drive[2:]).all()
     assert bench.loop.tally.decoded == 51
+    assert bench.loop.tally.spikes == sum(int((f.counts[:4] == 1).sum()) for f in one + other
+                                          if len(f.counts))
     summary = bench.loop.summary()
     assert summary["n_mu"] == 8
     assert len(summary["bundles"]) == 2

@@ -12,6 +12,7 @@ import io
 import json
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from spikewire.durable import write_durably
 from spikewire.manifest import Manifest, check_manifest, read_manifest
 from spikewire.moments import MARGIN, Moments, Places
-from spikewire.signals import STEP, WINDOW, Floats, InputError, Labels
+from spikewire.signals import STEP, WINDOW, Floats, InputError, Labels, Span
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.bin"  # of the native engine; see runtime/src/weights.h
@@ -89,9 +90,19 @@ def fused_name(precision: str) -> str:
     return f"fused.{precision}.onnx"
 
 
-def arm_id(bundles: list[Bundle]) -> int:
-    """What a controller must name to arm a decoder of these bundles, in this order."""
-    return zlib.crc32(b"".join(bytes.fromhex(b.sha256) for b in bundles))
+def arm_id(bundles: Sequence[Bundle], channels: Sequence[Span | None] = ()) -> int:
+    """What a controller must name to arm decoders of these bundles, in this order.
+
+    Parameters
+    ----------
+    bundles : list of Bundle
+    channels : for each bundle the channels of the source that it was put on, or None for all
+        Swapped grids are another decoder.
+    """
+    spans = [*channels, *[None] * (len(bundles) - len(channels))]
+    return zlib.crc32(b"".join(
+        bytes.fromhex(b.sha256) + (b"" if span is None else b"@%d-%d" % (span[0], span[1] - 1))
+        for b, span in zip(bundles, spans, strict=True)))
 
 
 def load_array(content: bytes) -> NDArray[Any]:

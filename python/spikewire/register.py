@@ -256,7 +256,9 @@ def search(
     trust = most_credible()
     after, bank, made = known[best, trust]
     if best.along_mm:
-        bank, made = reheard(emg, heard, made, loading, good, bank)
+        clearer = reheard(emg, heard, made, loading, good, bank)
+        if (heard_quality := quality(emg, clearer[0])) > after:
+            (bank, made), after = clearer, heard_quality
     progress(1.0, f"{len(known)} settings tried")
     return Found(best, trust, good, bank, made, quality(emg, kernels), after)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from spikewire.signals import POOLED, STEP, Floats
 
-MAGIC = b"SPKWIRE1"
+MAGIC = b"SPKWIRE2"
 NETWORK, OWN, LINEAR = 1, 2, 4
 MEAN_EVERY = 4  # of the golden windows, taken for the means
 Arrays = dict[str, Floats]

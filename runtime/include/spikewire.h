@@ -79,7 +79,7 @@ SPW_API void spw_advance(spw_decoder *decoder, const float *emg);
 SPW_API int32_t spw_ready(const spw_decoder *decoder);
 
 /* The newest window: probability of a discharge in its bin, and the most likely sample of the bin,
- * 0 .. 19, of every unit. */
+ * 0 .. 19, of every unit. NaN as long as the window holds what is not finite. */
 SPW_API void spw_decode(spw_decoder *decoder, float *presence, int32_t *position);
 
 /* The same from the whole window at once, nothing remembered but the samples: the reference. */

@@ -13,6 +13,9 @@
 #include <string>
 #include <vector>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
 #if defined(__aarch64__)
 #include <sys/auxv.h>
 #ifndef HWCAP_ASIMDDP
@@ -32,13 +35,18 @@ constexpr int AROUND = 10;            // samples on each side that a local maxim
 constexpr int64_t NEVER = INT64_MIN / 2;
 constexpr size_t LARGEST_ARENA = size_t{1} << 31;
 
-// All memory of a decoder, zeroed. Asked twice: first it only counts, then it hands out.
+// All memory of a decoder, zeroed. Asked twice: first it only counts, then it hands out. Under the
+// address sanitizer nothing may be read or written between two arrays.
 class Arena {
   public:
     template <class T>
     T *take(size_t count) {
-        const size_t at = used_;
-        used_ += (count * sizeof(T) + 63) / 64 * 64;
+        const size_t at = used_, bytes = count * sizeof(T);
+        used_ += (bytes + 63) / 64 * 64;
+#if defined(__SANITIZE_ADDRESS__)
+        used_ += 64;
+        if (start_) __asan_poison_memory_region(start_ + at + bytes, used_ - at - bytes);
+#endif
         return start_ ? reinterpret_cast<T *>(start_ + at) : nullptr;
     }
 
@@ -51,7 +59,12 @@ class Arena {
     }
 
     bool counting() const { return start_ == nullptr; }
-    ~Arena() { std::free(start_); }
+    ~Arena() {
+#if defined(__SANITIZE_ADDRESS__)
+        if (start_) __asan_unpoison_memory_region(start_, used_);
+#endif
+        std::free(start_);
+    }
 
   private:
     char *start_ = nullptr;
@@ -138,6 +151,7 @@ struct spw_decoder {
     int32_t *label_lag;
     int64_t *last;
     int64_t taken = 0, prepared = -1; // steps since the reset; the step that `known` is for
+    int64_t sound_from = 0;           // the first step whose window holds finite numbers only
 };
 
 namespace spw {
@@ -357,18 +371,24 @@ void network_reset(spw_decoder &d) {
     }
 }
 
-// Network inputs of the 20 samples that end at `end` from the end, into `to`.
-void front(const spw_decoder &d, int end, float *to) {
-    std::memset(to, 0, sizeof(float) * STEP * d.inputs.width);
+// Network inputs of the 20 samples that end at `end` from the end, into `to`. What is not finite
+// would not survive the ReLUs: it is noted here, and nothing is said of windows that hold it.
+void front(spw_decoder &d, int end, float *to) {
+    const int width = d.inputs.width;
+    std::memset(to, 0, sizeof(float) * STEP * width);
     if (d.delays) {
         const float *from = d.samples.row(end - STEP - d.history);
-        d.kernels->product(from, d.channels, d.front, to, d.inputs.width, STEP, false);
-        return;
+        d.kernels->product(from, d.channels, d.front, to, width, STEP, false);
+    } else {
+        const float *from = d.samples.row(end - STEP);
+        for (int t = 0; t < STEP; t++)
+            for (int c = 0; c < d.channels; c++)
+                to[t * width + c] = from[t * d.channels + c] * d.good[c];
     }
-    const float *from = d.samples.row(end - STEP);
-    for (int t = 0; t < STEP; t++)
-        for (int c = 0; c < d.channels; c++)
-            to[t * d.inputs.width + c] = from[t * d.channels + c] * d.good[c];
+    float nothing = 0;
+    for (int k = 0; k < STEP * width; k++) nothing += to[k] * 0.0f;
+    const int64_t gone = d.taken + end / STEP + WINDOW / STEP; // when no window holds these
+    if (!(nothing == 0)) d.sound_from = std::max(d.sound_from, gone);
 }
 
 void pack_front(spw_decoder &d) {
@@ -407,7 +427,7 @@ void answer(spw_decoder &d, int u, const float *f1, float *presence, int32_t *po
     } else if (w.outputs > 1) {
         at = static_cast<int>(std::max_element(out + 1, out + 1 + STEP) - (out + 1));
     }
-    presence[u] = sigmoid(logit);
+    presence[u] = d.taken < d.sound_from ? NAN : sigmoid(logit);
     position[u] = at;
 }
 
@@ -440,7 +460,8 @@ std::string check(const spw_config &c, const Weights &w) {
             return "configuration: the channel map names a channel that the source has not";
     if (!c.delays && c.channels != w.inputs)
         return "configuration: without a front the network's inputs are the channels";
-    if (c.precision < SPW_FP32 || c.precision > SPW_INT8_ALL) return "configuration: unknown precision";
+    if (c.precision < SPW_FP32 || c.precision > SPW_INT8_ALL)
+        return "configuration: unknown precision";
     if (!std::isfinite(c.input_scale)) return "configuration: the input scale is not finite";
     return "";
 }
@@ -521,7 +542,7 @@ spw_decoder *spw_open(const spw_config *config, const void *weights, size_t byte
     spw_decoder *made = nullptr;
     try {
         made = open(*config, weights, bytes, wrong);
-    } catch (const std::bad_alloc &) {
+    } catch (...) { // std::bad_alloc, or std::length_error of a size that cannot be
         wrong = "out of memory";
     }
     if (!made && error && room) std::snprintf(error, room, "%s", wrong.c_str());
@@ -540,10 +561,13 @@ int32_t spw_ready(const spw_decoder *d) { return d->taken * STEP >= d->history +
 void spw_advance(spw_decoder *d, const float *emg) {
     float *to = d->samples.push(STEP);
     for (int t = 0; t < STEP; t++, emg += d->source_channels)
-        for (int c = 0; c < d->channels; c++) *to++ = emg[d->map[c]] * d->input_scale;
+        for (int c = 0; c < d->channels; c++) {
+            const float value = emg[d->map[c]] * d->input_scale;
+            *to++ = d->good[c] != 0 || std::isfinite(value) ? value : 0.0f;
+        }
+    d->taken++;
     front(*d, 0, d->inputs.push(STEP));
     if (d->shape.network) network_step(*d, 0);
-    d->taken++;
 }
 
 void spw_decode(spw_decoder *d, float *presence, int32_t *position) {
@@ -631,7 +655,7 @@ void spw_reset(spw_decoder *d) {
     d->samples.reset();
     d->inputs.reset();
     network_reset(*d);
-    d->taken = 0;
+    d->taken = d->sound_from = 0;
     std::fill(d->last, d->last + d->shape.units, NEVER);
 }
 
@@ -645,6 +669,7 @@ void spw_set_front(spw_decoder *d, const float *kernels, const float *scale) {
     }
     pack_front(*d);
     network_reset(*d);
+    d->sound_from = 0;
     for (int end = STEP - WINDOW; end <= 0; end += STEP) {
         front(*d, end, d->inputs.row(end - STEP));
         if (d->shape.network) network_step(*d, end);

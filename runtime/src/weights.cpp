@@ -71,7 +71,7 @@ std::string check(const Weights &w, const uint32_t *words) {
 
 std::string read_weights(const void *data, size_t bytes, Weights &out) {
     const char *start = static_cast<const char *>(data);
-    if (bytes < HEADER || bytes % 4 || std::memcmp(start, "SPKWIRE1", 8) != 0)
+    if (bytes < HEADER || bytes % 4 || std::memcmp(start, "SPKWIRE2", 8) != 0)
         return "weights: not a weights.bin of this version; export the bundle again";
     uint32_t words[14];
     std::memcpy(words, start + 8, sizeof words);

@@ -1,10 +1,10 @@
 // weights.bin: the network of a bundle, little-endian float32 behind a header of 64 bytes.
 //
-//   char[8]  "SPKWIRE1"
+//   char[8]  "SPKWIRE2"
 //   uint32   inputs, units, c1, c2, c3, c4, f1, outputs, bin_start, flags, 4 times 0
 //   float32  if flags & NETWORK, every matrix [rows][columns] before its bias [columns] and, where
-//            marked *, the mean of its input [rows], which corrects the bias of rounded weights, and
-//            one number, the largest input, from which inputs are rounded:
+//            marked *, the mean of its input [rows], which corrects the bias of rounded weights,
+//            and one number, the largest input, from which inputs are rounded:
 //              c1 [3 inputs][c1]    c2 [3 c1][c2] *
 //              of every unit in turn:
 //              c3 [3 c2][c3] *      own [6][c3] without bias, if flags & OWN

@@ -38,7 +38,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     config.scale = scale.data();
     config.thresholds = thresholds.data();
     config.label_lag = lag.data();
-    config.precision = static_cast<spw_precision>(size % 3);
+    config.precision = static_cast<spw_precision>(size / 4 % 4);
     char error[200];
     spw_decoder *d = spw_open(&config, data, size, error, sizeof error);
     if (!d) return 0;
@@ -48,8 +48,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                  times.data());
         if (k % 2) spw_prepare(d);
         if (k == 8) spw_set_front(d, kernels.data(), scale.data());
+        if (k == 8) spw_mask(d, counts.data());
     }
     spw_decode_full(d, presence.data(), position.data());
+    spw_reset(d);
+    spw_step(d, emg.data(), 0, presence.data(), position.data(), counts.data(), times.data());
     spw_close(d);
     return 0;
 }

@@ -181,12 +181,12 @@ def read_bundle_on(word: str) -> tuple[Any, tuple[int, int] | None]:
     from spikewire.signals import InputError
 
     path, at, span = word.rpartition("@")
-    if not at or Path(word).is_file():
+    if not at or not path or Path(word).is_file():
         return read_bundle(word), None
     first, dash, last = span.partition("-")
     if not (dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last) < 4096):
-        raise InputError(f"{word}: {span!r} is no part of the channels; type FIRST-LAST, as in "
-                         f"{path}@0-63")
+        raise InputError(f"{word}: {span!r} is no part of the channels; type FIRST-LAST below "
+                         f"4096, as in {path}@0-63")
     return read_bundle(path), (int(first), int(last) + 1)
 
 

@@ -124,8 +124,9 @@ def run(args: argparse.Namespace) -> int:
         report(0.0, "which units filters can follow")
         units, f1 = followed(recording.emg, known, spans, recipe)
         model = train.fit(recording, known.only(units), recipe, spans, out, args.seed, report)
-        model.facts |= {"units": units, "left_out": {
-            str(k): round(float(f1[k]), 3) for k in range(len(f1)) if k not in units}}
+        number = [int(k) for k in args.units.split(",")] if args.units else range(len(f1))
+        model.facts |= {"units": [number[k] for k in units], "left_out": {
+            str(number[k]): round(float(f1[k]), 3) for k in range(len(f1)) if k not in units}}
         folder.save(out, model)
         write_trains(out / LABELS, trains.only(units))
     facts = model.facts

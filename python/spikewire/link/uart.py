@@ -213,16 +213,21 @@ class FrameWriter:
     """
 
     def __init__(self, port: Port, slots: int = 1) -> None:
-        self._port, self._slots = port, slots
+        self._port, self._slots, self._room = port, slots, True
         self._cut = False  # the last frame went out in part
 
-    def write(self, frame: bytes) -> bool:
+    def write(self, frame: bytes, first: bool = True) -> bool:
         """Write one frame; False if it was dropped since more than a step's are still queued.
+
+        Whether there is room is asked for the first frame of a step and holds for the others: no
+        bundle loses more frames than another.
 
         A frame that fits only in part is given up, since its age would be wrong by the time its
         rest goes out. The next one then begins with a delimiter, at which the reader finds back.
         """
-        if self._port.queued() > self._slots * len(frame):
+        if first:
+            self._room = self._port.queued() <= self._slots * len(frame)
+        if not self._room:
             return False
         data = DELIMITER + frame if self._cut else frame
         written = self._port.write(data)
@@ -248,7 +253,7 @@ class SerialLink:
 
     def send(self, step: Step) -> bool:
         """Write one frame, or drop it if more than one is still queued."""
-        whole = self._writer.write(self._to_frame(step))
+        whole = self._writer.write(self._to_frame(step), step.slot == 0)
         self.sent += whole
         self.dropped += not whole
         return whole

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikewire.bundle import Bundle, arm_id
+from spikewire.bundle import Bundle
 from spikewire.decide import Decide
 from spikewire.runtime.drive import Drive
 from spikewire.runtime.engine import Engine
@@ -43,7 +43,7 @@ class Decoder:
     ) -> None:
         m = bundle.manifest
         self.bundle, self.manifest, self.engine, self.upkeep = bundle, m, engine, upkeep
-        self.identity = arm_id([bundle])
+        self.channels = channels
         self.drive = Drive(fs_hz)
         self._decide = Decide(np.array(m.thresholds, np.float32), np.array(m.label_lag, np.int64),
                               bundle.labels, m.refractory)
@@ -104,6 +104,7 @@ def check_channels(bundle: Bundle, channels: Span | None, source: str, available
         raise InputError(f"{bundle.path}@{first}-{stop - 1}: source {source} has channels 0-"
                          f"{available - 1}; name some of these")
     if stop - first != m.channels:
+        part = f", or name its part of the channels: {bundle.path}@0-{m.channels - 1}" \
+            if m.channels < available else ""
         raise InputError(f"source {source}: channels {stop - first:g}, the bundle was trained on "
-                         f"{m.channels:g}; use a bundle made for this source, or name its part "
-                         f"of the channels: {bundle.path}@0-{m.channels - 1}")
+                         f"{m.channels:g}; use a bundle made for this source{part}")

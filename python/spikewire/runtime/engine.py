@@ -12,12 +12,12 @@ from spikewire.bundle import GOLDEN_STEPS, WEIGHTS, Bundle
 from spikewire.runtime import engine_native
 from spikewire.signals import STEP, WINDOW, Floats, InputError
 
-# name -> (module, the third-party module it needs)
-ENGINES = {
-    "native": ("spikewire.runtime.engine_native", "numpy"),
-    "ort": ("spikewire.runtime.engine_ort", "onnxruntime"),
-    "tensorrt": ("spikewire.runtime.engine_tensorrt", "tensorrt"),
-    "null": ("spikewire.runtime.engine_null", "numpy"),
+# name -> (module, the third-party modules it needs)
+ENGINES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "native": ("spikewire.runtime.engine_native", ()),
+    "ort": ("spikewire.runtime.engine_ort", ("onnxruntime",)),
+    "tensorrt": ("spikewire.runtime.engine_tensorrt", ("tensorrt", "cuda")),
+    "null": ("spikewire.runtime.engine_null", ()),
 }
 
 
@@ -74,18 +74,18 @@ def open_engine(bundle: Bundle, name: str = "auto", precision: str = "fp32") -> 
     """
     if name == "auto":
         name = "native" if engine_native.LIBRARY.is_file() and WEIGHTS in bundle.files else "ort"
-    if precision not in bundle.manifest.networks and name != "native":
-        raise InputError(
-            f"{bundle.path}: holds no {precision} network, it has "
-            f"{', '.join(bundle.manifest.networks)}; export it again with --trt {precision}"
-        )
     if name not in ENGINES:
         raise InputError(f"engine {name!r} is unknown, allowed are auto, {', '.join(ENGINES)}")
+    if precision not in bundle.manifest.networks and name not in ("native", "null"):
+        held = ", ".join(bundle.manifest.networks)
+        raise InputError(f"{bundle.path}: holds no {precision} network for engine {name}, it has "
+                         f"{held}; export it again with --trt fp32, fp16 or int8")
     module, needs = ENGINES[name]
-    if util.find_spec(needs) is None:
-        come = "it comes with JetPack" if needs == "tensorrt" else \
-            f"type: pip install 'spikewire[{name}]'"
-        raise InputError(f"engine {name} needs {needs}, which is not installed; {come}")
+    for package in needs:
+        if util.find_spec(package) is None:
+            come = "it comes with JetPack" if package == "tensorrt" else \
+                f"type: pip install 'spikewire[{name}]'"
+            raise InputError(f"engine {name} needs {package}, which is not installed; {come}")
     engine: Engine = import_module(module).open_engine(bundle, precision)
     if name == "native":  # its weights come from the fp32 network, whatever it rounds them to
         check_golden(engine, bundle, "fp32", engine_native.ROUNDING[precision])

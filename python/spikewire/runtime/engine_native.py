@@ -106,6 +106,7 @@ class NativeEngine:
         self._position = np.zeros(m.n_mu, np.int32)
         self._good = np.ones(len(m.channel_map), np.uint8)
         self._inputs = m.inputs
+        self._front = (front[0].shape, front[1].shape) if front else None
         self._at = {k: getattr(self, f"_{k}").ctypes.data
                     for k in ("emg", "presence", "position", "good")}
 
@@ -144,10 +145,15 @@ class NativeEngine:
     def set_front(self, kernels: Floats, scale: Floats) -> None:
         """Swap the filters."""
         kernels, scale = (np.ascontiguousarray(a, np.float32) for a in (kernels, scale))
+        if self._front is None or (kernels.shape, scale.shape) != self._front:
+            raise ValueError(f"kernels {kernels.shape} and scale {scale.shape} came, allowed are "
+                             f"{self._front}")
         self._library.spw_set_front(self._decoder, kernels.ctypes.data, scale.ctypes.data)
 
     def mask(self, good: NDArray[np.bool_]) -> None:
         """Take bad channels out."""
+        if np.shape(good) != self._good.shape:
+            raise ValueError(f"{np.shape(good)} channels came, allowed is {self._good.shape}")
         self._good[:] = good
         self._library.spw_mask(self._decoder, self._at["good"])
 

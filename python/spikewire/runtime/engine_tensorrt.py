@@ -2,7 +2,8 @@
 
 A plan is locked to the TensorRT, CUDA and GPU that built it, and its kernels were chosen by time at
 one power mode: all of these are in its file's name. Copies and network are one CUDA graph, launched
-once a step. TensorRT and the CUDA bindings come with JetPack; the runtime imports them only here.
+once a step. TensorRT comes with JetPack, the CUDA bindings from the index; both are imported only
+here.
 """
 
 from __future__ import annotations

@@ -63,7 +63,9 @@ class Loop:
     ) -> None:
         self.source, self.decoders, self.links, self.clock = source, decoders, links, clock
         self.log, self.spool, self.tally = log, spool, Tally()
-        self.guard = Guard(arm_id([d.bundle for d in decoders]), source.block_samples <= STEP
+        identity = arm_id([d.bundle for d in decoders], [d.channels for d in decoders])
+        self._identity16 = id16(identity)  # a controller knows the id that it arms
+        self.guard = Guard(identity, source.block_samples <= STEP
                            and all(d.engine.for_control for d in decoders))
         self._window = Window(source.channels, source.lsb_uv)
         self._acquisition = Acquisition(source.fs_hz, source.latency_s)
@@ -95,9 +97,13 @@ class Loop:
 
     def _ended(self) -> None:
         """The last frames: SAFE, nothing counted."""
+        self._silent_decoders()
+        self._send(Health(self._age_s(), ended=True), self.clock.now())
+
+    def _silent_decoders(self) -> None:
+        """No counts of this step."""
         for decoder in self.decoders:
             decoder.counts = None
-        self._send(Health(self._age_s(), ended=True), self.clock.now())
 
     def _skip(self, overdue: list[Cut]) -> None:
         """Consume steps that a newer one has overtaken."""
@@ -135,7 +141,9 @@ class Loop:
         self._consume(cut)
         for decoder in self.decoders:
             decoder.decode(cut.end)
-        if self._ready:
+        if not self._ready:  # nothing that one decoder says is sent, nor counted
+            self._silent_decoders()
+        else:
             self.tally.decoded += 1
             if not cut.gap:  # a step right after a gap says so, whatever the engine
                 self._gap_s = 0.0
@@ -169,8 +177,7 @@ class Loop:
         self.tally.silent += 1
         ready = self._ready and self.tally.steps > 0
         health = Health(self._age_s(), ready, self._gap_s, clock_fault=self._acquisition.fault)
-        for decoder in self.decoders:
-            decoder.counts = None
+        self._silent_decoders()
         self._send(health, self.clock.now() - self._period_s)
         self._prepare()
 
@@ -192,7 +199,7 @@ class Loop:
             slot=slot, state=state, step=self.tally.steps, faults=faults,
             sample_time_us=int(1e6 * (now - health.age_s)), age_ms=1e3 * max(health.age_s, 0.0),
             drive=tuple(drive), n_mu=d.manifest.n_mu, good_channels=d.good_channels,
-            model_id16=id16(d.identity),
+            model_id16=self._identity16,
             counts=d.counts if valid and d.counts is not None else NONE_FIRED,
         ) for slot, d in enumerate(self.decoders)]
         lost = self._exchange(steps, now)
