@@ -186,6 +186,11 @@ def test_the_model_folder_holds_the_labels_that_it_decodes(
     kept = read_trains("x/labels.npz")
     assert [t.tolist() for t in kept.times] == [t.tolist() for t in real]
     assert len(seen[0]) == 4
+    assert MAINS["mu-train"](["good.npz", "--labels", "five.npz", "--units", "3,0", "--out", "y",
+                              "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)  # numbers are those of the labels
+    assert said["units"] == [3]
+    assert list(said["left_out"]) == ["0"]
 
 
 def test_one_output_for_each_recording(files: Path, capsys) -> None:

@@ -69,6 +69,18 @@ def test_a_missing_package_says_what_to_type(
         open_engine(bundle, "ort")
 
 
+@pytest.mark.parametrize(("there", "words"), [
+    ((), "needs tensorrt, which is not installed; it comes with JetPack"),
+    (("tensorrt",), r"needs cuda, which is not installed; type: pip install 'spikewire\[tensorr"),
+])
+def test_tensorrt_needs_two_packages_of_two_origins(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, there: tuple[str, ...], words: str
+) -> None:
+    monkeypatch.setattr(engines.util, "find_spec", lambda name: name if name in there else None)
+    with pytest.raises(InputError, match=words):
+        open_engine(replace(bundle), "tensorrt")
+
+
 def golden(bundle: Bundle) -> np.ndarray:
     return bundle.array("golden/presence.fp32.npy")
 
