@@ -8,18 +8,16 @@ from numpy.typing import NDArray
 
 from spikewire.bundle import Bundle
 from spikewire.runtime.engine import EngineError
-from spikewire.runtime.front import Front
+from spikewire.runtime.front import FullWindow
 from spikewire.signals import STEP, WINDOW, Floats, InputError
 
 
-class OrtEngine:
+class OrtEngine(FullWindow):
     """See `spikewire.runtime.engine.Engine`. Inputs and outputs are bound once."""
-
-    for_control = True
 
     def __init__(self, bundle: Bundle, precision: str) -> None:
         m = bundle.manifest
-        self._front = Front(bundle)
+        super().__init__(bundle)
         options = ort.SessionOptions()
         # One thread, no spinning: on a shared board spinning threads wreck the tail latency.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -62,15 +60,6 @@ class OrtEngine:
         if self._places:
             bind(self._binding.bind_output, "position", self._position)
 
-    @property
-    def ready(self) -> bool:
-        """Whether enough samples came."""
-        return self._front.ready
-
-    def advance(self, emg: Floats) -> None:
-        """Consume 20 samples."""
-        self._front.push(emg)
-
     def decode(self) -> tuple[Floats, NDArray[np.int64]]:
         """Run the network on the newest window."""
         np.copyto(self._input[0], self._front.window)
@@ -81,21 +70,6 @@ class OrtEngine:
             raise EngineError(f"{self.name} failed ({reason}); start the run again") from None
         position = self._position[0].argmax(axis=1) if self._places else self._middle
         return self._presence[0].copy(), position
-
-    def prepare(self) -> None:
-        """The full window is computed at once: nothing."""
-
-    def reset(self) -> None:
-        """Forget everything."""
-        self._front.reset()
-
-    def set_front(self, kernels: Floats, scale: Floats) -> None:
-        """Swap the filters."""
-        self._front.set_front(kernels, scale)
-
-    def mask(self, good: NDArray[np.bool_]) -> None:
-        """Take bad channels out."""
-        self._front.mask(good)
 
 
 def open_engine(bundle: Bundle, precision: str) -> OrtEngine:

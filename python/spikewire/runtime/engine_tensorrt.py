@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from spikewire.bundle import Bundle, fused_name
 from spikewire.durable import write_durably
 from spikewire.runtime.engine import EngineError
-from spikewire.runtime.front import Front
+from spikewire.runtime.front import FullWindow
 from spikewire.signals import STEP, WINDOW, Floats, InputError
 
 PLANS = Path("~/.cache/spikewire/plans")
@@ -130,10 +130,8 @@ class Tensor:
         self.array: Floats = np.ctypeslib.as_array(memory).reshape(shape)
 
 
-class TensorRtEngine:
+class TensorRtEngine(FullWindow):
     """See `spikewire.runtime.engine.Engine`."""
-
-    for_control = True
 
     def __init__(self, bundle: Bundle, precision: str, folder: Path = PLANS) -> None:
         m = bundle.manifest
@@ -141,7 +139,7 @@ class TensorRtEngine:
         if name not in bundle.files:
             raise InputError(f"{bundle.path}: has no {name}; export it again with --trt "
                              f"{precision}")
-        self._front = Front(bundle)
+        super().__init__(bundle)
         self._engine, built = load_plan(bundle.files[name], bundle.path, folder)
         self._context = self._engine.create_execution_context()
         self._stream = ok(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
@@ -195,15 +193,6 @@ class TensorRtEngine:
         ok(cuda.cudaStreamSynchronize(self._stream))
         self._launched_s = time.monotonic()
 
-    @property
-    def ready(self) -> bool:
-        """Whether enough samples came."""
-        return self._front.ready
-
-    def advance(self, emg: Floats) -> None:
-        """Consume 20 samples."""
-        self._front.push(emg)
-
     def decode(self) -> tuple[Floats, NDArray[np.int64]]:
         """Run the network on the newest window."""
         np.copyto(self._tensors["x"].array[0], self._front.window)
@@ -217,18 +206,6 @@ class TensorRtEngine:
         """Keep the GPU's clocks up while no samples come."""
         if time.monotonic() - self._launched_s > IDLE_S:
             self._launch()
-
-    def reset(self) -> None:
-        """Forget everything."""
-        self._front.reset()
-
-    def set_front(self, kernels: Floats, scale: Floats) -> None:
-        """Swap the filters; the plan stays."""
-        self._front.set_front(kernels, scale)
-
-    def mask(self, good: NDArray[np.bool_]) -> None:
-        """Take bad channels out."""
-        self._front.mask(good)
 
 
 def open_engine(bundle: Bundle, precision: str) -> TensorRtEngine:

@@ -91,3 +91,36 @@ class Front:
         np.copyto(self._extended, np.lib.stride_tricks.as_strided(
             rows, self._extended.shape, (self._samples.strides[0], self._samples.strides[1])))
         np.dot(self._extended, self._masked, out=out)
+
+
+class FullWindow:
+    """What engines have in common that compute the whole window each step: a front before them."""
+
+    for_control = True
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._front = Front(bundle)
+
+    @property
+    def ready(self) -> bool:
+        """Whether enough samples came."""
+        return self._front.ready
+
+    def advance(self, emg: Floats) -> None:
+        """Consume 20 samples."""
+        self._front.push(emg)
+
+    def prepare(self) -> None:
+        """Nothing: no part of the window is computed before it is whole."""
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._front.reset()
+
+    def set_front(self, kernels: Floats, scale: Floats) -> None:
+        """Swap the filters."""
+        self._front.set_front(kernels, scale)
+
+    def mask(self, good: NDArray[np.bool_]) -> None:
+        """Take bad channels out."""
+        self._front.mask(good)
