@@ -186,8 +186,10 @@ def incremental_macs(units: int, channels: int, heads: tuple[int, ...]) -> int:
 
 
 def weight_bytes(units: int, channels: int, heads: tuple[int, ...], precision: str) -> int:
-    """What one step of the native engine reads: the trunk in fp32, the heads as they are held."""
+    """What one step of the native engine reads."""
     c3, c4, f1 = heads
-    convolutions, dense = {"fp32": (4, 4), "fp16": (2, 2), "int8": (2, 1)}[precision]
-    trunk = 4 * (3 * channels * 128 + 3 * 128 * 128)
+    # bytes of a weight in C2, in C3 and C4, in F1; C1 is fp32 always
+    second, convolutions, dense = {"fp32": (4, 4, 4), "fp16": (4, 2, 2), "int8": (4, 2, 1),
+                                   "int8-all": (1, 1, 1)}[precision]
+    trunk = 4 * 3 * channels * 128 + second * 3 * 128 * 128
     return trunk + units * (convolutions * (3 * 128 * c3 + 3 * c3 * c4) + dense * 27 * c4 * f1)
