@@ -27,8 +27,8 @@ namespace spw {
 namespace {
 
 constexpr int KNOWN = POOLED - FRESH; // columns of the next window that are known already
-constexpr int BEFORE = 8;  // inputs before a window that its first step reads, and does not need
-constexpr int AROUND = 10;            // samples on each side that a local maximum must exceed
+constexpr int BEFORE = 8; // inputs before a window that its first step reads, and does not need
+constexpr int AROUND = 10; // samples on each side that a local maximum must exceed
 constexpr int64_t NEVER = INT64_MIN / 2;
 
 struct Unit {
