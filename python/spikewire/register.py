@@ -180,7 +180,7 @@ class Found:
     good : bool (channels,)
     kernels : float32 (delays * channels, n_mu)
     moments : Moments that the kernels were solved from
-    before, after : quality of the filters in use and of these
+    before, after : quality of the filters in use, and of those predicted for the setting
     """
 
     setting: Setting
@@ -257,8 +257,9 @@ def search(
     after, bank, made = known[best, trust]
     if best.along_mm:
         clearer = reheard(emg, heard, made, loading, good, bank)
-        if (heard_quality := quality(emg, clearer[0])) > after:
-            (bank, made), after = clearer, heard_quality
+        # They learned from these very seconds and look better on them: no evidence for the setting.
+        if quality(emg, clearer[0]) > after:
+            bank, made = clearer
     progress(1.0, f"{len(known)} settings tried")
     return Found(best, trust, good, bank, made, quality(emg, kernels), after)
 

@@ -65,7 +65,7 @@ def table(made: dict[str, Any]) -> str:
     ways = list(dict.fromkeys(w for row in made["rows"] for w in row["results"]))
     ways.sort(key=lambda w: (w.split(", ")[1], w))
     lines = [f"muscle {made['seed']}, {len(made['units'])} units (left out: "
-             f"{len(made['left_out'])}), trained in {made['training_s']:.0f} s; "
+             f"{len(made.get('left_out', []))}), trained in {made['training_s']:.0f} s; "
              "F1 in the strict bin / worst unit",
              f"{'':42s}" + "".join(f"{w:>22s}" for w in ways)]
     for row in made["rows"]:
