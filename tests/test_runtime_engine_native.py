@@ -110,7 +110,8 @@ def cpus() -> list[str]:
     """Instruction sets of this processor."""
     found = []
     for name in engine_native.CPUS[1:]:
-        flag = {"avx2": "avx2", "avx512": "avx512dq", "dotprod": "asimddp"}.get(name, "")
+        flag = {"avx2": "avx2", "avx512": "avx512dq", "dotprod": "asimddp",
+                "avx512vnni": "avx512_vnni"}.get(name, "")
         text = Path("/proc/cpuinfo").read_text()
         if name == "base" or flag in text:
             found.append(name)
@@ -169,6 +170,29 @@ def test_the_network_is_that_of_numpy(
         if precision == "fp32":
             chosen = np.take_along_axis(where, position[:, None], 1)[:, 0]
             assert (chosen >= where.max(axis=1) - 1e-4).all()
+
+
+@pytest.mark.parametrize("name", [n for n, s in SHAPES.items() if s.trunk[0]])
+def test_int8_rounds_the_weights_and_nothing_else(base: Bundle, name: str) -> None:
+    """Numpy with rounded weights and corrected biases: 14 bits of F1's input are as good as all."""
+    shape = SHAPES[name]
+    bundle, weights = bundle_of(base, shape, 21)
+    windows = np.random.default_rng(21)
+    arrays(shape, windows)  # as `bundle_of` draws
+    inputs = bundle.manifest.inputs
+    _, means, _ = forward(weights, windows.normal(0, 1, (20, WINDOW, inputs))[::4].astype("f"))
+    rounded = weights | {n: weights[n].astype(np.float16).astype("f") for n in ("c3", "c4")}
+    scale = np.abs(weights["f1"]).max(axis=1, keepdims=True) / 127
+    rounded["f1"] = np.round(weights["f1"] / scale) * scale
+    rounded["f1_bias"] = weights["f1_bias"] + np.einsum(
+        "uk,ukc->uc", means["f1"], weights["f1"] - rounded["f1"])
+    engine, rng = NativeEngine(bundle, "int8"), np.random.default_rng(22)
+    for _ in range(30):
+        engine.advance(rng.normal(0, 2, (STEP, bundle.manifest.channels)).astype(np.float32))
+        if engine.ready:
+            logit, _ = numpy_answer(shape, rounded, engine.window())
+            presence = engine.decode()[0]
+            assert presence == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-3)
 
 
 def numpy_answer(

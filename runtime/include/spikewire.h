@@ -27,7 +27,8 @@ enum { SPW_WINDOW = 120, SPW_STEP = 20 }; /* samples of a window, and between tw
 typedef enum spw_precision {
     SPW_FP32 = 0, /* the reference: equal to its own full window, bit by bit */
     SPW_FP16 = 1, /* C3, C4, F1 in fp16, sums in fp32 */
-    SPW_INT8 = 2, /* F1 in int8 with one scale per output and corrected biases, C3 and C4 in fp16 */
+    SPW_INT8 = 2, /* F1's weights in int8 with one scale per output and corrected biases, its inputs
+                     in 14 bits; C3 and C4 in fp16 */
     SPW_INT8_ALL = 3 /* weights and inputs of C2, C3, C4 and F1 in int8 */
 } spw_precision;
 
@@ -37,7 +38,8 @@ typedef enum spw_cpu {
     SPW_CPU_BASE = 1, /* x86-64 (SSE2), or aarch64 (NEON) */
     SPW_CPU_AVX2 = 2,
     SPW_CPU_AVX512 = 3,
-    SPW_CPU_DOTPROD = 4 /* aarch64 with dot products of bytes, as on Orin */
+    SPW_CPU_DOTPROD = 4, /* aarch64 with dot products of bytes, as on Orin */
+    SPW_CPU_AVX512VNNI = 5
 } spw_cpu;
 
 typedef struct spw_config {

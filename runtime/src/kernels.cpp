@@ -7,27 +7,33 @@
 #include <cstring>
 #if defined(__AVX2__)
 #include <immintrin.h>
-#elif defined(__ARM_FEATURE_DOTPROD)
+#elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
 
 namespace spw {
 namespace {
 
+// Vectors of a tile's rows, and of a panel of the tall products: what the registers hold.
 #if defined(__AVX512F__)
-constexpr int BYTES = 64, TILE_ROWS = 10, TILE_VECTORS = 2, TALL_VECTORS = 4;
-constexpr const char *NAME = "avx512";
-#elif defined(__AVX2__)
-constexpr int BYTES = 32, TILE_ROWS = 5, TILE_VECTORS = 2, TALL_VECTORS = 8;
-constexpr const char *NAME = "avx2";
-#elif defined(__ARM_FEATURE_DOTPROD)
-constexpr int BYTES = 16, TILE_ROWS = 5, TILE_VECTORS = 4, TALL_VECTORS = 16;
-constexpr const char *NAME = "dotprod";
-#elif defined(__aarch64__)
-constexpr int BYTES = 16, TILE_ROWS = 5, TILE_VECTORS = 4, TALL_VECTORS = 16;
-constexpr const char *NAME = "neon";
+constexpr int BYTES = 64, TILE_ROWS = 10, TILE_VECTORS = 2, TALL_VECTORS = 4, FINE_VECTORS = 4;
+#if defined(__AVX512VNNI__)
+constexpr const char *NAME = "avx512vnni";
 #else
-constexpr int BYTES = 16, TILE_ROWS = 3, TILE_VECTORS = 3, TALL_VECTORS = 8;
+constexpr const char *NAME = "avx512";
+#endif
+#elif defined(__AVX2__)
+constexpr int BYTES = 32, TILE_ROWS = 5, TILE_VECTORS = 2, TALL_VECTORS = 8, FINE_VECTORS = 4;
+constexpr const char *NAME = "avx2";
+#elif defined(__aarch64__)
+constexpr int BYTES = 16, TILE_ROWS = 5, TILE_VECTORS = 4, TALL_VECTORS = 16, FINE_VECTORS = 8;
+#if defined(__ARM_FEATURE_DOTPROD)
+constexpr const char *NAME = "dotprod";
+#else
+constexpr const char *NAME = "neon";
+#endif
+#else
+constexpr int BYTES = 16, TILE_ROWS = 3, TILE_VECTORS = 3, TALL_VECTORS = 8, FINE_VECTORS = 4;
 constexpr const char *NAME = "sse2";
 #endif
 constexpr int LANES = BYTES / 4;
@@ -36,7 +42,7 @@ typedef float Vector __attribute__((vector_size(BYTES), aligned(4), may_alias));
 typedef int32_t Ints __attribute__((vector_size(BYTES), aligned(4), may_alias));
 typedef int16_t Shorts __attribute__((vector_size(BYTES), aligned(4), may_alias));
 typedef uint16_t Halves __attribute__((vector_size(BYTES / 2), aligned(2), may_alias));
-typedef int8_t Bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
+typedef uint8_t Bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 
 inline int padded(int columns) { return (columns + LANES - 1) / LANES * LANES; }
 
@@ -59,23 +65,12 @@ inline Vector load(const uint16_t *p) {
 #endif
 }
 
-inline Vector load(const int8_t *p) {
-#if defined(__AVX512F__)
-    return (Vector)_mm512_cvtepi32_ps(
-        _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p))));
-#elif defined(__AVX2__)
-    return (Vector)_mm256_cvtepi32_ps(
-        _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(p))));
-#else
-    const Bytes bytes = *reinterpret_cast<const Bytes *>(p);
-    return __builtin_convertvector(__builtin_convertvector(bytes, Ints), Vector);
-#endif
-}
-
 // sum += the products of four bytes 0 .. 127 and four weights in every lane. Two products fit into
 // 16 bits: 2 * 127 * 127 = 32258.
 inline Ints dot(Ints sum, Ints bytes, Ints weights) {
-#if defined(__AVX512BW__)
+#if defined(__AVX512VNNI__)
+    return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)bytes, (__m512i)weights);
+#elif defined(__AVX512BW__)
     const __m512i pairs = _mm512_maddubs_epi16((__m512i)bytes, (__m512i)weights);
     return sum + (Ints)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
 #elif defined(__AVX2__)
@@ -83,6 +78,10 @@ inline Ints dot(Ints sum, Ints bytes, Ints weights) {
     return sum + (Ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 #elif defined(__ARM_FEATURE_DOTPROD)
     return (Ints)vdotq_s32((int32x4_t)sum, (int8x16_t)bytes, (int8x16_t)weights);
+#elif defined(__aarch64__)
+    const int8x16_t a = (int8x16_t)bytes, b = (int8x16_t)weights;
+    const int16x8_t low = vmull_s8(vget_low_s8(a), vget_low_s8(b)), high = vmull_high_s8(a, b);
+    return (Ints)vpadalq_s16((int32x4_t)sum, vpaddq_s16(low, high));
 #else
     const Shorts odd = ((Shorts)weights >> 8) * ((Shorts)bytes >> 8);
     const Shorts even = ((Shorts)weights << 8 >> 8) * ((Shorts)bytes << 8 >> 8);
@@ -122,19 +121,20 @@ int8_t rounded(float value) {
 }
 
 // Columns come in panels of as many vectors as fit, so that a panel is read straight through.
-inline int panel_vectors(int left, bool tall) {
-    int vectors = tall ? TALL_VECTORS : TILE_VECTORS;
-    while (vectors * LANES > left) vectors = tall ? vectors / 2 : vectors - 1;
+inline int panel_vectors(int left, int most) {
+    const bool tile = most == TILE_VECTORS; // the others are powers of two
+    int vectors = most;
+    while (vectors * LANES > left) vectors = tile ? vectors - 1 : vectors / 2;
     return vectors;
 }
 
 // Of bytes, four rows lie together.
 template <class Write>
-void in_panels(int rows, int columns, bool tall, int together, Write write) {
+void in_panels(int rows, int columns, int most, int together, Write write) {
     const int whole = padded(columns);
     size_t at = 0;
     for (int first = 0; first < whole;) {
-        const int width = panel_vectors(whole - first, tall) * LANES;
+        const int width = panel_vectors(whole - first, most) * LANES;
         for (int k = 0; k < rows; k += together)
             for (int j = 0; j < width; j++)
                 for (int i = 0; i < together; i++) write(at++, k + i, first + j);
@@ -144,13 +144,14 @@ void in_panels(int rows, int columns, bool tall, int together, Write write) {
 
 void pack(const float *weights, int rows, int columns, Format format, bool tall,
           const float *scale, void *out) {
-    const int together = format == Format::bytes ? 4 : 1;
-    in_panels(rows, columns, tall, together, [&](size_t at, int k, int column) {
+    const bool rounds = format == Format::bytes || format == Format::fine;
+    const int most = format == Format::fine ? FINE_VECTORS : tall ? TALL_VECTORS : TILE_VECTORS;
+    in_panels(rows, columns, most, rounds ? 4 : 1, [&](size_t at, int k, int column) {
         const float value =
             column < columns ? weights[static_cast<size_t>(k) * columns + column] : 0.0f;
         if (format == Format::f32) static_cast<float *>(out)[at] = value;
         if (format == Format::f16) static_cast<uint16_t *>(out)[at] = half(value);
-        if (format == Format::i8 || format == Format::bytes)
+        if (rounds)
             static_cast<int8_t *>(out)[at] = column < columns ? rounded(value / scale[column]) : 0;
     });
 }
@@ -200,7 +201,7 @@ void product_of(const float *map, int stride, const Packed &w, float *out, int o
                 int count, bool relu) {
     const T *weights = static_cast<const T *>(w.data);
     for (int first = 0; first < w.columns;) {
-        const int vectors = panel_vectors(w.columns - first, false);
+        const int vectors = panel_vectors(w.columns - first, TILE_VECTORS);
         float *to = out + first;
         switch (vectors) {
         case 1: panel<T, 1>(map, stride, w.rows, weights, to, out_stride, count, relu); break;
@@ -224,32 +225,27 @@ void product(const float *map, int stride, const Packed &w, float *out, int out_
 template <class T, int VECTORS>
 inline __attribute__((always_inline)) void tall_panel(const float *__restrict x,
                                                       const T *__restrict weights, int first,
-                                                      int last, const float *__restrict scale,
-                                                      float *__restrict out) {
+                                                      int last, float *__restrict out) {
     Vector sum[VECTORS];
-    for (int v = 0; v < VECTORS; v++) sum[v] = scale ? Vector{} : load(out + v * LANES);
+    for (int v = 0; v < VECTORS; v++) sum[v] = load(out + v * LANES);
     weights += static_cast<size_t>(first) * VECTORS * LANES;
     for (int k = first; k < last; k++, weights += VECTORS * LANES)
         for (int v = 0; v < VECTORS; v++) sum[v] += x[k] * load(weights + v * LANES);
-    for (int v = 0; v < VECTORS; v++) {
-        if (scale) sum[v] = load(out + v * LANES) + sum[v] * load(scale + v * LANES);
-        store(out + v * LANES, sum[v]);
-    }
+    for (int v = 0; v < VECTORS; v++) store(out + v * LANES, sum[v]);
 }
 
 template <class T>
 void accumulate_of(const float *x, const Packed &w, int first, int last, float *out) {
     const T *weights = static_cast<const T *>(w.data);
     for (int column = 0; column < w.columns;) {
-        const int vectors = panel_vectors(w.columns - column, true);
-        const float *scale = w.scale ? w.scale + column : nullptr;
+        const int vectors = panel_vectors(w.columns - column, TALL_VECTORS);
         float *to = out + column;
         switch (vectors) {
-        case 1: tall_panel<T, 1>(x, weights, first, last, scale, to); break;
-        case 2: tall_panel<T, 2>(x, weights, first, last, scale, to); break;
-        case 4: tall_panel<T, 4>(x, weights, first, last, scale, to); break;
-        case 8: tall_panel<T, 8>(x, weights, first, last, scale, to); break;
-        default: tall_panel<T, TALL_VECTORS>(x, weights, first, last, scale, to);
+        case 1: tall_panel<T, 1>(x, weights, first, last, to); break;
+        case 2: tall_panel<T, 2>(x, weights, first, last, to); break;
+        case 4: tall_panel<T, 4>(x, weights, first, last, to); break;
+        case 8: tall_panel<T, 8>(x, weights, first, last, to); break;
+        default: tall_panel<T, TALL_VECTORS>(x, weights, first, last, to);
         }
         weights += static_cast<size_t>(w.rows) * vectors * LANES;
         column += vectors * LANES;
@@ -259,7 +255,6 @@ void accumulate_of(const float *x, const Packed &w, int first, int last, float *
 void accumulate(const float *x, const Packed &w, int first, int last, float *out) {
     if (w.format == Format::f32) accumulate_of<float>(x, w, first, last, out);
     if (w.format == Format::f16) accumulate_of<uint16_t>(x, w, first, last, out);
-    if (w.format == Format::i8) accumulate_of<int8_t>(x, w, first, last, out);
 }
 
 template <int ROWS, int VECTORS>
@@ -306,7 +301,7 @@ void bytes_of(const uint8_t *map, int stride, const Packed &w, int first, int la
               int out_stride, int count, bool relu, bool tall) {
     const int8_t *weights = static_cast<const int8_t *>(w.data);
     for (int column = 0; column < w.columns;) {
-        const int vectors = panel_vectors(w.columns - column, tall);
+        const int vectors = panel_vectors(w.columns - column, tall ? TALL_VECTORS : TILE_VECTORS);
         const float *scale = w.scale + column;
         float *to = out + column;
         const auto run = [&](auto panel) {
@@ -334,13 +329,66 @@ void accumulate_bytes(const uint8_t *x, const Packed &w, int first, int last, fl
     bytes_of(x, 0, w, first, last, out, 0, 1, false, true);
 }
 
+template <int VECTORS>
+inline __attribute__((always_inline)) void fine_panel(const uint8_t *__restrict high,
+                                                      const uint8_t *__restrict low,
+                                                      const int8_t *__restrict weights, int first,
+                                                      int last, const float *__restrict scale,
+                                                      float *__restrict out) {
+    Ints upper[VECTORS] = {}, lower[VECTORS] = {};
+    weights += static_cast<size_t>(first) * VECTORS * LANES;
+    for (int k = first; k < last; k += 4, weights += 4 * VECTORS * LANES) {
+        const Ints x = four(high + k), y = four(low + k);
+        for (int v = 0; v < VECTORS; v++) {
+            const Ints w = *reinterpret_cast<const Ints *>(weights + v * BYTES);
+            upper[v] = dot(upper[v], x, w);
+            lower[v] = dot(lower[v], y, w);
+        }
+    }
+    for (int v = 0; v < VECTORS; v++) {
+        const Vector sum = __builtin_convertvector(upper[v], Vector) * 128.0f +
+                           __builtin_convertvector(lower[v], Vector);
+        store(out + v * LANES, load(out + v * LANES) + sum * load(scale + v * LANES));
+    }
+}
+
+void accumulate_fine(const uint8_t *high, const uint8_t *low, const Packed &w, int first, int last,
+                     float *out) {
+    const int8_t *weights = static_cast<const int8_t *>(w.data);
+    for (int column = 0; column < w.columns;) {
+        const int vectors = panel_vectors(w.columns - column, FINE_VECTORS);
+        const float *scale = w.scale + column;
+        float *to = out + column;
+        switch (vectors) {
+        case 1: fine_panel<1>(high, low, weights, first, last, scale, to); break;
+        case 2: fine_panel<2>(high, low, weights, first, last, scale, to); break;
+        case 4: fine_panel<4>(high, low, weights, first, last, scale, to); break;
+        default: fine_panel<FINE_VECTORS>(high, low, weights, first, last, scale, to);
+        }
+        weights += static_cast<size_t>(w.rows) * vectors * LANES;
+        column += vectors * LANES;
+    }
+}
+
+inline Ints nearest(Vector v, float largest) {
+    const Vector most = Vector{} + largest, zero = {};
+    v += 0.5f;
+    return __builtin_convertvector(v > most ? most : v > zero ? v : zero, Ints);
+}
+
+inline void store_low(uint8_t *p, Ints v) {
+    *reinterpret_cast<Bytes *>(p) = __builtin_convertvector(v, Bytes);
+}
+
 void to_bytes(const float *in, float factor, uint8_t *out, int count) {
-    const Vector most = Vector{} + 127.0f, zero = {};
+    for (int c = 0; c < count; c += LANES) store_low(out + c, nearest(load(in + c) * factor, 127));
+}
+
+void to_fine(const float *in, float factor, uint8_t *high, uint8_t *low, int count) {
     for (int c = 0; c < count; c += LANES) {
-        Vector v = load(in + c) * factor + 0.5f;
-        v = v > most ? most : v > zero ? v : zero;
-        const Ints whole = __builtin_convertvector(v, Ints);
-        for (int j = 0; j < LANES; j++) out[c + j] = static_cast<uint8_t>(whole[j]);
+        const Ints whole = nearest(load(in + c) * factor, 16383);
+        store_low(high + c, whole >> 7);
+        store_low(low + c, whole & 127);
     }
 }
 
@@ -355,7 +403,8 @@ void pool(const float *in, int width, float *out, int count) {
 } // namespace
 
 extern const Kernels SPW_KERNELS;
-const Kernels SPW_KERNELS = {NAME,       LANES,         packed_bytes,     pack,     product,
-                             accumulate, product_bytes, accumulate_bytes, to_bytes, pool};
+const Kernels SPW_KERNELS = {NAME,          LANES,            packed_bytes,    pack,     product,
+                             accumulate,    product_bytes,    accumulate_bytes,
+                             accumulate_fine, to_bytes,       to_fine,         pool};
 
 } // namespace spw

@@ -49,32 +49,36 @@ class Arena {
     size_t used_ = 0;
 };
 
-// Rows of a map: as floats, and rounded to bytes if a layer of bytes reads them.
+// Rows of a map: as floats, and rounded if such a layer reads them, to one or two bytes.
 struct Map {
     float *floats;
-    uint8_t *bytes;
+    uint8_t *bytes, *low;
     int width;
 };
 
 // Rows in time order, the newest last, with at least `keep` older ones right before any new row.
 struct Stream {
     float *data = nullptr;
-    uint8_t *rounded = nullptr;
+    uint8_t *rounded = nullptr, *low = nullptr;
     int width = 0, keep = 0, room = 0, at = 0;
 
-    void plan(Arena &arena, int row, int kept, int most, bool bytes = false) {
+    void plan(Arena &arena, int row, int kept, int most, int bytes = 0) {
         width = row;
         keep = kept;
         room = kept + most;
         data = arena.take<float>(static_cast<size_t>(room) * width);
-        rounded = bytes ? arena.take<uint8_t>(static_cast<size_t>(room) * width) : nullptr;
+        rounded = bytes > 0 ? arena.take<uint8_t>(static_cast<size_t>(room) * width) : nullptr;
+        low = bytes > 1 ? arena.take<uint8_t>(static_cast<size_t>(room) * width) : nullptr;
         at = keep;
     }
     // Place for `count` new rows.
     float *push(int count) {
         if (at + count > room) {
-            std::memmove(data, row(-keep), sizeof(float) * keep * width);
-            if (rounded) std::memmove(rounded, map(-keep).bytes, static_cast<size_t>(keep) * width);
+            const Map kept = map(-keep);
+            const size_t many = static_cast<size_t>(keep) * width;
+            std::memmove(data, kept.floats, sizeof(float) * many);
+            if (rounded) std::memmove(rounded, kept.bytes, many);
+            if (low) std::memmove(low, kept.low, many);
             at = keep;
         }
         at += count;
@@ -84,11 +88,13 @@ struct Stream {
     float *row(int from_end) const { return data + static_cast<size_t>(at + from_end) * width; }
     Map map(int from_end) const {
         const size_t offset = static_cast<size_t>(at + from_end) * width;
-        return {data + offset, rounded ? rounded + offset : nullptr, width};
+        return {data + offset, rounded ? rounded + offset : nullptr, low ? low + offset : nullptr,
+                width};
     }
     void reset() {
         std::memset(data, 0, sizeof(float) * room * width);
         if (rounded) std::memset(rounded, 0, static_cast<size_t>(room) * width);
+        if (low) std::memset(low, 0, static_cast<size_t>(room) * width);
         at = keep;
     }
 };

@@ -20,7 +20,7 @@ LIBRARY = Path(__file__).parents[1] / "lib" / "libspikewire.so"
 PRECISIONS = ("fp32", "fp16", "int8", "int8-all")
 # what a golden presence may move by
 ROUNDING = {"fp32": 0.0, "fp16": 0.02, "int8": 0.05, "int8-all": 0.15}
-CPUS = ("auto", "base", "avx2", "avx512", "dotprod")
+CPUS = ("auto", "base", "avx2", "avx512", "dotprod", "avx512vnni")
 
 
 class Config(ctypes.Structure):
