@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow")
-pytest.importorskip("onnxruntime")
+ort = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 
 from test_train import PAPER, TINY, fitted
@@ -16,7 +16,7 @@ from test_train import PAPER, TINY, fitted
 from spikewire import export
 from spikewire.bundle import GOLDEN_STEPS, read_bundle
 from spikewire.runtime.engine import check_golden, open_engine
-from spikewire.signals import InputError
+from spikewire.signals import STEP, WINDOW, InputError
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,32 @@ def test_the_papers_network_needs_no_front(synthetic, tmp_path) -> None:
     assert (m.history_samples, m.inputs, m.look_ahead) == (0, 16, 60)
     assert bundle.front() is None
     open_engine(bundle, "ort")
+
+
+@pytest.mark.parametrize("kind", ["network", "linear", "paper"])
+def test_the_standalone_graph_takes_microvolts(model, synthetic, tmp_path, kind) -> None:
+    """The whole chain as one graph says what the engine says, sample block by sample block."""
+    chosen = fitted(synthetic, replace(PAPER, steps=2, check_every=2), tmp_path) \
+        if kind == "paper" else model
+    decoder = "linear" if kind == "linear" else "network"
+    export.export(chosen, tmp_path / "x.mub", [], decoder, alone=tmp_path / "x.onnx")
+    bundle = read_bundle(tmp_path / "x.mub")
+    engine, m = open_engine(bundle, "ort"), bundle.manifest
+    graph = ort.InferenceSession((tmp_path / "x.onnx").read_bytes())
+    long = m.history_samples + WINDOW
+    assert graph.get_inputs()[0].shape == [1, long, m.channels]
+    emg = synthetic.recording.emg[:2000]
+    for end in range(STEP, 1000, STEP):
+        engine.advance(emg[end - STEP : end])
+        if not engine.ready:
+            continue
+        window = emg[end - long : end][None]
+        presence, position = engine.decode()
+        outputs = dict(zip([o.name for o in graph.get_outputs()],
+                           graph.run(None, {"emg": window}), strict=True))
+        assert outputs["presence"][0] == pytest.approx(presence, abs=1e-5)
+        if "position" in outputs:
+            assert outputs["position"][0].argmax(axis=1).tolist() == position.tolist()
 
 
 def test_a_graph_that_differs_is_not_written(model, tmp_path, monkeypatch) -> None:

@@ -64,9 +64,28 @@ def test_a_missing_package_says_what_to_type(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(engines.ENGINES, "ort",
-                        ("spikewire.runtime.engine_ort", ("no_such_module",)))
+                        ("spikewire.runtime.engine_ort", "open_engine", ("no_such_module",)))
     with pytest.raises(InputError, match=r"needs no_such_module.*pip install 'spikewire\[ort\]'"):
         open_engine(bundle, "ort")
+
+
+def test_a_provider_that_does_not_run_is_no_silent_fallback(bundle: Bundle) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    with pytest.raises(InputError, match="CUDAExecutionProvider was asked for and does not"):
+        open_engine(bundle, "ort-cuda")
+
+
+def test_a_provider_that_falls_back_is_refused(bundle: Bundle, monkeypatch) -> None:
+    """A CUDA build whose libraries are missing says nothing and runs on the CPU."""
+    ort = pytest.importorskip("onnxruntime")
+    real = ort.InferenceSession
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(ort, "InferenceSession", lambda model, options, providers: real(
+        model, options, ["CPUExecutionProvider"]))
+    with pytest.raises(InputError, match="CUDAExecutionProvider was asked for and does not"):
+        open_engine(bundle, "ort-cuda")
 
 
 @pytest.mark.parametrize(("there", "words"), [

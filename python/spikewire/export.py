@@ -24,6 +24,7 @@ from spikewire.bundle import (
     write_bundle,
 )
 from spikewire.decide import REFRACTORY_SAMPLES
+from spikewire.durable import write_durably
 from spikewire.fused import fused
 from spikewire.golden import golden_counts, golden_windows, run_onnx
 from spikewire.manifest import WIDEST_TOLERANCE, Manifest
@@ -31,7 +32,7 @@ from spikewire.model import Model, one_window
 from spikewire.moments import places_of
 from spikewire.quantize import quantize
 from spikewire.rehearse import evaluate, inputs_of, windows_of
-from spikewire.signals import WINDOW, Floats, InputError, Labels, Recording, SpikeTrains
+from spikewire.signals import STEP, WINDOW, Floats, InputError, Labels, Recording, SpikeTrains
 from spikewire.train import LINEAR_THRESHOLD
 from spikewire.weights import arrays_of, weights_bin
 
@@ -151,6 +152,41 @@ def in_precision(
     return canonical(copy)
 
 
+def standalone(
+    graph: onnx.ModelProto, manifest: Manifest, bank: Floats | None
+) -> onnx.ModelProto:
+    """The graph with its front in it, for programs of others.
+
+    Returns
+    -------
+    onnx.ModelProto
+        emg float32 (1, history + 120, channels), microvolt, oldest first -> the same outputs.
+    """
+    made, channels = onnx.ModelProto(), manifest.channels
+    made.CopyFrom(graph)
+    node = onnx.helper.make_node
+    if bank is None:
+        weights = np.full(1, manifest.input_scale, np.float32)
+        nodes = [node("Mul", ["emg", "front"], ["x"])]
+    else:  # a convolution reads oldest first, the bank starts with the newest sample
+        delays = manifest.history_samples + 1
+        weights = bank.reshape(delays, channels, -1)[::-1].transpose(2, 1, 0)
+        nodes = [node("Transpose", ["emg"], ["rows"], perm=[0, 2, 1]),
+                 node("Conv", ["rows", "front"], ["sources"], kernel_shape=[delays]),
+                 node("Transpose", ["sources"], ["x"], perm=[0, 2, 1])]
+    shape = [1, manifest.history_samples + WINDOW, channels]
+    emg = onnx.helper.make_tensor_value_info("emg", onnx.TensorProto.FLOAT, shape)
+    made.graph.ClearField("input")
+    made.graph.input.append(emg)
+    made.graph.initializer.append(
+        onnx.numpy_helper.from_array(np.ascontiguousarray(weights, np.float32), "front"))
+    for k, first in enumerate(nodes):
+        made.graph.node.insert(k, first)
+    made = canonical(made)
+    onnx.checker.check_model(made)
+    return made
+
+
 def compared(
     graph: bytes, precision: str, windows: Floats, wanted: Floats
 ) -> tuple[Floats, float]:
@@ -163,6 +199,20 @@ def compared(
             f"{TOLERANCE[precision]:g}; the bundle was not written; take another --trt"
         )
     return got, difference
+
+
+def check_standalone(graph: bytes, emg: Floats, wanted: Floats) -> None:
+    """Run a graph with a front on the golden excerpt, refused if it differs from Keras."""
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    long = session.get_inputs()[0].shape[1]
+    got = np.concatenate([session.run(["presence"], {"emg": emg[None, k : k + long]})[0]
+                          for k in range(0, len(emg) - long + 1, STEP)])
+    difference = float(np.abs(got - wanted).max())
+    if not difference <= TOLERANCE["fp32"] + FRONT_ROUNDING:
+        raise InputError(f"--standalone: ONNX Runtime differs from Keras by {difference:.2g}, "
+                         f"allowed is {TOLERANCE['fp32'] + FRONT_ROUNDING:g}; nothing was written")
 
 
 def keras_presence(net: keras.Model, windows: Floats) -> Floats:
@@ -196,6 +246,7 @@ def describe(model: Model, decoder: str, name: str) -> tuple[keras.Model, Manife
 def export(
     model: Model, path: Path, precisions: Sequence[str] = ("fp32",), decoder: str = "auto",
     calibration: Recording | None = None, trains: SpikeTrains | None = None,
+    alone: Path | None = None,
 ) -> dict[str, Any]:
     """Write a bundle; return its facts, the measured differences among them.
 
@@ -207,6 +258,7 @@ def export(
     decoder : "auto" (the better on the validation part), "network" or "linear"
     calibration : Recording or None, whose range int8 activations get (None: only weights are int8)
     trains : SpikeTrains or None, of the calibration record: every precision is scored against it
+    alone : Path or None, where the fp32 graph goes with its front in it
 
     Raises
     ------
@@ -240,6 +292,11 @@ def export(
                   f"golden/presence.{precision}.npy": golden}
     scores = {} if record is None or trains is None else {
         p: evaluate(files[name], record, manifest, trains)["f1"] for p, name in networks.items()}
+    if alone:
+        whole = standalone(graph, manifest, bank).SerializeToString(deterministic=True)
+        emg = counts.astype(np.float32) * np.float32(lsb_uv)
+        check_standalone(whole, emg, wanted)
+        write_durably(alone, lambda file: file.write(whole))
     write_bundle(path, replace(
         manifest, golden_lsb_uv=lsb_uv, networks=networks,
         tolerance={p: min(TOLERANCE[p] + FRONT_ROUNDING, WIDEST_TOLERANCE) for p in networks}),

@@ -30,6 +30,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--units", default="", metavar="K,...", help="the labels that were trained on")
     p.add_argument("--decoder", choices=["auto", "network", "linear"], default="auto",
                    help="auto: the better one on the validation part")
+    p.add_argument("--standalone", metavar="FILE",
+                   help="also write the fp32 network with its filters in front as one ONNX graph, "
+                        "EMG in microvolts in, for programs of others")
     p.add_argument("--json", action="store_true", help="print the result as JSON")
     return p
 
@@ -46,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from spikewire.signals import InputError
 
     out = check_out(args.out, ".mub")
+    alone = check_out(args.standalone, ".onnx") if args.standalone else None
     if not (Path(args.model) / "model.json").is_file():
         raise InputError(f"{args.model}: no model folder (no model.json in it); see mu-train")
     if util.find_spec("onnxruntime") is None:
@@ -60,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
 
         model = load(Path(args.model))
         report(0.3, "Keras -> ONNX -> golden windows")
-        facts = export.export(model, out, [args.trt], args.decoder, calibration, trains)
+        facts = export.export(model, out, [args.trt], args.decoder, calibration, trains,
+                              alone)
         report(1.0, "done")
     if args.json:
         print(json.dumps(facts))

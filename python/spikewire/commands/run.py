@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
                    help="serial:PORT?baud=921600&profile=full|short, null:, loopback:; "
                         "arm=1 lets it arm")
     p.add_argument("--engine", default="auto",
-                   help="auto, native, ort, tensorrt, null (an idle control)")
+                   help="auto, native, ort, ort-cuda, tensorrt, null (an idle control)")
     p.add_argument("--precision", choices=["fp32", "fp16", "int8", "int8-all"], default="fp32",
                    help="int8: weights; int8-all: inputs too, engine native only")
     p.add_argument("--pace", choices=["real", "max"], default="real",

@@ -12,12 +12,13 @@ from spikewire.bundle import GOLDEN_STEPS, WEIGHTS, Bundle
 from spikewire.runtime import engine_native
 from spikewire.signals import STEP, WINDOW, Floats, InputError
 
-# name -> (module, the third-party modules it needs)
-ENGINES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "native": ("spikewire.runtime.engine_native", ()),
-    "ort": ("spikewire.runtime.engine_ort", ("onnxruntime",)),
-    "tensorrt": ("spikewire.runtime.engine_tensorrt", ("tensorrt", "cuda")),
-    "null": ("spikewire.runtime.engine_null", ()),
+# name -> (module, what opens it there, the third-party modules it needs)
+ENGINES: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "native": ("spikewire.runtime.engine_native", "open_engine", ()),
+    "ort": ("spikewire.runtime.engine_ort", "open_engine", ("onnxruntime",)),
+    "ort-cuda": ("spikewire.runtime.engine_ort", "open_cuda", ("onnxruntime",)),
+    "tensorrt": ("spikewire.runtime.engine_tensorrt", "open_engine", ("tensorrt", "cuda")),
+    "null": ("spikewire.runtime.engine_null", "open_engine", ()),
 }
 
 
@@ -80,13 +81,13 @@ def open_engine(bundle: Bundle, name: str = "auto", precision: str = "fp32") -> 
         held = ", ".join(bundle.manifest.networks)
         raise InputError(f"{bundle.path}: holds no {precision} network for engine {name}, it has "
                          f"{held}; export it again with --trt fp32, fp16 or int8")
-    module, needs = ENGINES[name]
+    module, opener, needs = ENGINES[name]
     for package in needs:
         if util.find_spec(package) is None:
             come = "it comes with JetPack" if package == "tensorrt" else \
-                f"type: pip install 'spikewire[{name}]'"
+                f"type: pip install 'spikewire[{name.partition('-')[0]}]'"
             raise InputError(f"engine {name} needs {package}, which is not installed; {come}")
-    engine: Engine = import_module(module).open_engine(bundle, precision)
+    engine: Engine = getattr(import_module(module), opener)(bundle, precision)
     if name == "native":  # its weights come from the fp32 network, whatever it rounds them to
         check_golden(engine, bundle, "fp32", engine_native.ROUNDING[precision])
     elif name != "null":

@@ -1,6 +1,11 @@
-"""ONNX Runtime engine: one thread, the full window each step. The runtime imports it only here."""
+"""ONNX Runtime engine: one thread, the full window each step. The runtime imports it only here.
+
+ONNX Runtime falls back to the CPU in silence when a provider does not load; here that is an error.
+"""
 
 from __future__ import annotations
+
+from typing import NoReturn
 
 import numpy as np
 import onnxruntime as ort
@@ -11,11 +16,24 @@ from spikewire.runtime.engine import EngineError
 from spikewire.runtime.front import FullWindow
 from spikewire.signals import STEP, WINDOW, Floats, InputError
 
+# TF32 would round fp32 to ten bits without being asked.
+Provider = tuple[str, dict[str, str]]
+CUDA: Provider = ("CUDAExecutionProvider", {"use_tf32": "0"})
+CPU: Provider = ("CPUExecutionProvider", {})
+
+
+def refuse(provider: str) -> NoReturn:
+    """Say that a provider does not run here."""
+    raise InputError(
+        f"engine ort-cuda: {provider} was asked for and does not load (ONNX Runtime here has "
+        f"{', '.join(ort.get_available_providers())}); install onnxruntime-gpu and its CUDA, or "
+        "take --engine native")
+
 
 class OrtEngine(FullWindow):
     """See `spikewire.runtime.engine.Engine`. Inputs and outputs are bound once."""
 
-    def __init__(self, bundle: Bundle, precision: str) -> None:
+    def __init__(self, bundle: Bundle, precision: str, provider: Provider = CPU) -> None:
         m = bundle.manifest
         super().__init__(bundle)
         options = ort.SessionOptions()
@@ -24,13 +42,18 @@ class OrtEngine(FullWindow):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # int8 weights become float32 once, at load, and no sum depends on a CPU's integer units.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+        if provider[0] not in ort.get_available_providers():
+            refuse(provider[0])
         try:
             model = bundle.files[m.networks[precision]]
-            self._session = ort.InferenceSession(model, options, ["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(model, options, [provider])
         except Exception as error:  # its exception classes are private
             reason = " ".join(str(error).split())
             raise InputError(f"{bundle.path}: ONNX Runtime cannot load it ({reason})") from None
-        self.name = f"ort ({self._session.get_providers()[0][:3]}, {precision})"
+        runs = self._session.get_providers()[0]
+        if runs != provider[0]:
+            refuse(provider[0])
+        self.name = f"ort ({runs.removesuffix('ExecutionProvider')}, {precision})"
         self._presence = np.zeros((1, m.n_mu), np.float32)
         self._position = np.zeros((1, m.n_mu, STEP), np.float32)
         self._middle = np.full(m.n_mu, STEP // 2, np.int64)
@@ -75,3 +98,8 @@ class OrtEngine(FullWindow):
 def open_engine(bundle: Bundle, precision: str) -> OrtEngine:
     """Open a bundle's network in one precision."""
     return OrtEngine(bundle, precision)
+
+
+def open_cuda(bundle: Bundle, precision: str) -> OrtEngine:
+    """The same on an NVIDIA GPU."""
+    return OrtEngine(bundle, precision, CUDA)
