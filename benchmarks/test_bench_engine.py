@@ -11,19 +11,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import (
-    REFERENCE,
-    alternate,
-    incremental_macs,
-    limit_us,
-    timed,
-    weight_bytes,
-)
+from conftest import REFERENCE, alternate, limit_us, paper_recipe, timed
 
 from spikewire.bundle import WEIGHTS, read_bundle
+from spikewire.recipe import read_recipe
 from spikewire.runtime import engine_native
 from spikewire.runtime.engine import check_golden, open_engine
 from spikewire.signals import STEP, WINDOW
+from spikewire.weights import weights_bin
 
 FULL, HALF = (128, 64, 256), (64, 32, 128)
 SIZES = [(10, 64, FULL), (17, 64, FULL), (30, 64, FULL), (17, 256, FULL), (17, 64, HALF)]
@@ -57,7 +52,8 @@ def ways_of(bundle) -> dict:
 @pytest.mark.parametrize(("units", "channels", "heads"), SIZES)
 def test_paper_network(benchmark, paper, table, units, channels, heads):
     """The paper's widths: what the arithmetic, the bytes and the split bring."""
-    ways = ways_of(paper(units, channels, heads))
+    bundle = paper(units, channels, heads)
+    ways = ways_of(bundle)
     took = benchmark.pedantic(alternate, (ways,), rounds=1)
     base = float(np.median(took[BASELINE][:, 0]))
     widths = "-".join(map(str, heads))
@@ -67,8 +63,8 @@ def test_paper_network(benchmark, paper, table, units, channels, heads):
         cells = {"us": median, "p99": float(np.percentile(us[:, 0], 99)), "ratio": base / median}
         if name.startswith("native") and name.endswith("one call"):
             precision = name.split()[1].rstrip(",")
-            limit = limit_us(incremental_macs(units, channels, heads),
-                             weight_bytes(units, channels, heads, precision))
+            cpu = open_engine(bundle, "native", precision).name.partition("(")[2].split(",")[0]
+            limit = limit_us(paper_recipe(heads), units, channels, precision, cpu)
             cells |= {"limit us": limit, "x limit": median / limit}
         if name.endswith("critical"):
             cells |= {"then us": float(np.median(us[:, 1]))}
@@ -113,47 +109,74 @@ def test_half_width_against_full(benchmark, paper, table):
     table.add("heads of half the width, 17 units", way=name, us=one, ratio=base / one)
 
 
+@pytest.mark.parametrize("recipe", ["recommended", "large"])
+def test_recommended_family(benchmark, random_bundle, table, recipe):
+    """The whole step with its front, 17 units: ours beside ONNX Runtime on the same net."""
+    recipe = read_recipe(REFERENCE.parent / f"{recipe}.toml")
+    bundle = random_bundle(recipe, 17, 64)
+    took = benchmark.pedantic(alternate, (ways_of(bundle),), rounds=1)
+    rows(table, f"{recipe.name} recipe, 17 units, 64 channels, front included", took)
+
+
 def test_reference_bundle(benchmark, table):
     """The recommended decoder: front, network and decision inputs of one step."""
     bundle = read_bundle(REFERENCE)
-    if WEIGHTS not in bundle.files:
-        pytest.skip("the reference bundle has no weights for the native engine")
     took = benchmark.pedantic(alternate, (ways_of(bundle),), rounds=1)
+    rows(table, f"reference bundle, {bundle.manifest.n_mu} units, front included", took)
+
+
+def rows(table, title: str, took: dict[str, np.ndarray]) -> None:
+    """Median, tail and ratio to the baseline of every way."""
     base = float(np.median(took[BASELINE][:, 0]))
     for name, us in took.items():
         median = float(np.median(us[:, 0]))
-        table.add(f"reference bundle, {bundle.manifest.n_mu} units, front included", way=name,
-                  us=median, p99=float(np.percentile(us[:, 0], 99)), ratio=base / median)
+        table.add(title, way=name, us=median, p99=float(np.percentile(us[:, 0], 99)),
+                  ratio=base / median)
+
+
+PAPER_WIDTHS, SMALL_WIDTHS = (64, 128, 128, 128, 64, 256), (64, 48, 48, 16, 16, 32)
 
 
 def test_growth_with_units(benchmark, table):
-    """Time per unit beyond the trunk: linear if it is the same from 5 to 60 units."""
-    engines = {units: random_engine(units) for units in (5, 10, 20, 30, 45, 60)}
+    """Is it a line from 5 to 60 units? The line has the smallest largest relative departure."""
     emg = np.random.default_rng(3).normal(0, 1, (STEP, 64)).astype(np.float32)
-    for engine in engines.values():
-        while not engine.ready:
-            engine.advance(emg)
-    ways = {str(units): timed(lambda e=engine: (e.advance(emg), e.decode()))
-            for units, engine in engines.items()}
+    ways, units = {}, (5, 10, 20, 30, 45, 60)
+    for name, widths, precision in (("paper's widths, int8", PAPER_WIDTHS, "int8"),
+                                    ("paper's widths, int8-all", PAPER_WIDTHS, "int8-all"),
+                                    ("recommended widths, fp32", SMALL_WIDTHS, "fp32")):
+        for count in units:
+            engine = random_engine(count, widths, precision)
+            while not engine.ready:
+                engine.advance(emg)
+            ways[name, count] = timed(lambda e=engine: (e.advance(emg), e.decode()))
     took = benchmark.pedantic(alternate, (ways,), rounds=1)
-    units = np.array(list(engines))
-    us = np.array([np.median(took[str(k)][:, 0]) for k in units])
-    slope, start = np.polyfit(units, us, 1)
-    for k, value in zip(units, us, strict=True):
-        line = start + slope * k
-        table.add("growth with units, paper's widths, int8", units=int(k), us=float(value),
-                  line=float(line), off=f"{100 * (value / line - 1):+.0f} %")
-    benchmark.extra_info["us_per_unit"] = float(slope)
+    for name in dict.fromkeys(name for name, _ in ways):
+        us = np.array([np.median(took[name, count][:, 0]) for count in units])
+        line = fairest_line(np.array(units, float), us)
+        for count, value, wanted in zip(units, us, line, strict=True):
+            table.add("growth with units", what=name, units=count, us=float(value),
+                      line=float(wanted), off=f"{100 * (value / wanted - 1):+.0f} %")
 
 
-def random_engine(units: int):
-    """A native engine of the paper's widths with random weights, without Keras."""
-    from spikewire.weights import weights_bin
+def fairest_line(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Values of the line a + b x whose largest relative departure from y is smallest."""
+    from scipy.optimize import linprog
 
+    # smallest e with |(a + b x) / y - 1| <= e
+    ones = np.ones(len(x))
+    rows = np.column_stack([1 / y, x / y, -ones])
+    rows = np.vstack([rows, np.column_stack([-1 / y, -x / y, -ones])])
+    a, b, _ = linprog([0, 0, 1], rows, np.concatenate([ones, -ones]), bounds=[(None, None)] * 3).x
+    return a + b * x
+
+
+def random_engine(units: int, widths: tuple[int, ...], precision: str):
+    """A native engine of any widths with random weights, without Keras: inputs, C1 to C4, F1."""
     rng, arrays = np.random.default_rng(units), {}
-    for name, rows, columns, many in (("c1", 192, 128, 0), ("c2", 384, 128, 0),
-                                      ("c3", 384, 128, units), ("c4", 384, 64, units),
-                                      ("f1", 27 * 64, 256, units), ("f2", 256, 1, units)):
+    inputs, c1, c2, c3, c4, f1 = widths
+    for name, rows, columns, many in (("c1", 3 * inputs, c1, 0), ("c2", 3 * c1, c2, 0),
+                                      ("c3", 3 * c2, c3, units), ("c4", 3 * c3, c4, units),
+                                      ("f1", 27 * c4, f1, units), ("f2", f1, 1, units)):
         size = (many, rows, columns) if many else (rows, columns)
         arrays[name] = rng.standard_normal(size, np.float32) * np.float32((2 / rows) ** 0.5)
         arrays[f"{name}_bias"] = np.zeros((*size[:-2], columns), np.float32)
@@ -163,4 +186,4 @@ def random_engine(units: int):
                        label_lag=[0] * units)
     windows = rng.standard_normal((4, WINDOW, 64), np.float32)
     files = {WEIGHTS: weights_bin(arrays, 64, 50, windows)}
-    return engine_native.NativeEngine(replace(bundle, manifest=manifest, files=files), "int8")
+    return engine_native.NativeEngine(replace(bundle, manifest=manifest, files=files), precision)

@@ -95,13 +95,16 @@ def line(x: ArrayLike, y: ArrayLike, x_label: str, y_label: str) -> str:
     return axes.svg(f"{y_label} over {x_label}")
 
 
-def curves(series: Sequence[tuple[str, ArrayLike, ArrayLike]], x_label: str, y_label: str) -> str:
-    """Several named curves over one axis, from 0 to 1; points that are not numbers are left out."""
+def curves(
+    series: Sequence[tuple[str, ArrayLike, ArrayLike]], x_label: str, y_label: str,
+    top: float = 1.0,
+) -> str:
+    """Several named curves over one axis, from 0 to `top`; what is not a number is left out."""
     colours = ("#0b5cad", "#b45f06", "#2e7d32", "#7b1fa2", "#c2185b", "#00838f", "#5d4037")
     points = [(name, np.asarray(x, float), np.asarray(y, float)) for name, x, y in series]
     ends = np.concatenate([x for _, x, _ in points] or [np.zeros(1)])
     low, high = float(ends.min()), float(ends.max())
-    axes = Axes(260, (low, high if high > low else low + 1), (0.0, 1.0), x_label, y_label)
+    axes = Axes(260, (low, high if high > low else low + 1), (0.0, top), x_label, y_label)
     axes.y_ticks()
     for number, (name, xs, ys) in enumerate(points):
         colour, fine = colours[number % len(colours)], np.isfinite(ys)
