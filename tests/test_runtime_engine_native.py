@@ -151,6 +151,36 @@ def test_incremental_is_the_full_window_to_the_bit(
     assert compared > 250
 
 
+@pytest.mark.parametrize("trained", [True, False])
+def test_ten_thousand_steps_are_those_of_onnx_runtime(base: Bundle, trained: bool) -> None:
+    """And of its own full window to the bit: no drift, with gaps, swaps and lost channels."""
+    ort = pytest.importorskip("spikewire.runtime.engine_ort")
+    bundle = read_bundle(Path(__file__).parents[1] / "models" / "reference.mub") if trained \
+        else base
+    engine, other = NativeEngine(bundle, "fp32"), ort.OrtEngine(bundle, "fp32")
+    rng, m = np.random.default_rng(31), bundle.manifest
+    kernels, scale = bundle.front()
+    for _ in range(10_000):
+        what = rng.random()
+        if what < 0.003:
+            engine.reset()
+        elif what < 0.006:
+            engine.set_front(kernels * rng.uniform(0.7, 1.3, len(scale)), scale)
+        elif what < 0.009:
+            engine.mask(rng.random(len(m.channel_map)) < 0.9)
+        engine.advance(rng.normal(0, 60, (STEP, m.channels)).astype(np.float32))
+        if not engine.ready:
+            continue
+        presence, position = engine.decode()
+        again, there = engine.decode_full()
+        assert presence.tobytes() == again.tobytes()
+        assert (position == there).all()
+        np.copyto(other._front.window, engine.window())  # the front has tests of its own
+        assert np.abs(presence - other.decode()[0]).max() <= 1e-5
+        if rng.random() < 0.5:
+            engine.prepare()
+
+
 @pytest.mark.parametrize(("precision", "allowed"), [("fp32", 1e-5), ("fp16", 5e-3),
                                                     ("int8", 2e-2), ("int8-all", 0.3)])
 @pytest.mark.parametrize("name", SHAPES)

@@ -5,13 +5,16 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #endif
 
 namespace spw {
 
-constexpr size_t LARGEST_ARENA = size_t{1} << 31;
+constexpr size_t LARGEST_ARENA = size_t{1} << 31, HUGE_PAGE = size_t{2} << 20;
 
 // All memory of a decoder, zeroed. Asked twice: first it only counts, then it hands out. Under the
 // address sanitizer nothing may be read or written between two arrays.
@@ -30,8 +33,15 @@ class Arena {
 
     bool allocate() {
         if (used_ > LARGEST_ARENA) return false;
-        start_ = static_cast<char *>(std::aligned_alloc(64, used_ + 64));
-        if (start_) std::memset(start_, 0, used_ + 64);
+        const size_t whole = (used_ + HUGE_PAGE) / HUGE_PAGE * HUGE_PAGE;
+        start_ = static_cast<char *>(std::aligned_alloc(HUGE_PAGE, whole));
+        if (!start_) return false;
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+        // A step reads all weights once: with small pages it would also read thousands of entries
+        // of the page table. Refused or unknown, nothing is lost.
+        madvise(start_, whole, MADV_HUGEPAGE);
+#endif
+        std::memset(start_, 0, whole);
         used_ = 0;
         return start_ != nullptr;
     }
