@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spikewire.link.codec import Arm, Step, decode_frame
+from spikewire.link.codec import Arm, Step, decode_frame, id16
 from spikewire.link.framing import Deframer
+from spikewire.link.profile import Info
 from spikewire.link.table import STATES
 from spikewire.link.transport import ArmReader, LinkError, LoopbackLink, open_link
 
@@ -38,18 +39,21 @@ def wait_until(test: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def decoder(place: Path, n: int, received: list[Arm], **change: Any) -> Iterator[None]:
+def decoder(
+    place: Path, n: int, received: list[Arm], model_id: int = 0, **change: Any
+) -> Iterator[None]:
     """Play a decoder: send `n` frames as soon as the line is there, then keep silent."""
 
     def run() -> None:
         wait_until(place.exists)
-        link = open_link(f"serial:{place}?arm=1")
+        link = open_link(f"serial:{place}?arm=1", Info(model_id, (3,)))
         drive = (50.0, math.nan, math.nan, math.nan)
         counts = np.array([1, 0, 2], np.uint8)
-        values = {"state": 3, "drive": drive, "n_mu": 3, "counts": counts, **change}
+        values = {"state": 3, "drive": drive, "n_mu": 3, "counts": counts,
+                  "model_id16": id16(model_id), **change}
         with suppress(LinkError):  # the watch may end first
             for number in range(n):
-                link.send(Step(step=number, age_ms=10.0 + number, **values))
+                link.send([Step(step=number, age_ms=10.0 + number, **values)])
                 received.extend(link.poll())
                 time.sleep(0.005)
         wait_until(lambda: not place.exists())
@@ -90,7 +94,7 @@ def test_watch_counts_what_was_sent(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_watch_arms_and_disarms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place, arms = tmp_path / "exo", []
-    with decoder(place, 60, arms, model_id16=0xBEEF):
+    with decoder(place, 60, arms, 0xDEADBEEF):
         code = command.main(["watch", f"pty:{place}", "--arm", "deadbeef", "--idle", "0.2"])
     assert code == 0
     assert {(arm.request, arm.model_id) for arm in arms} == {(1, 0xDEADBEEF)}
@@ -133,12 +137,12 @@ def test_watch_of_another_model_accepts_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place, arms = tmp_path / "exo", []
-    with decoder(place, 20, arms, model_id16=5):
+    with decoder(place, 20, arms, 5):
         code = command.main(["watch", f"pty:{place}", "--arm", "6", "--duration", "0.5", "--json"])
     captured = capsys.readouterr()
     found = json.loads(captured.out)
     assert code == 1
-    assert (found["frames_accepted"], found["frames_rejected"]) == (0, {"model": 20})
+    assert (found["frames_accepted"], found["frames_rejected"]) == (0, {"model": 21})
     assert found["first_step"] is None
     assert "frames came, all of another bundle than" in captured.err
 
@@ -235,9 +239,10 @@ def test_send_obeys_only_who_may_arm_this_model(
 ) -> None:
     link = LoopbackLink("loopback:", may_arm=may_arm)
     link.answer(arm)
-    monkeypatch.setattr(command, "open_link", lambda uri: link)
+    monkeypatch.setattr(command, "open_link", lambda uri, info: link)
     assert command.main(["send", "loopback:", "--model", "1f", "--duration", "0.05"]) == 0
-    steps = [decode_frame(*found) for found in Deframer().feed(link.received())]
+    heard = [decode_frame(*found) for found in Deframer().feed(link.received())]
+    steps = [found for found in heard if isinstance(found, Step)]
     assert {STATES[step.state] for step in steps} == {"ACTIVE" if active else "READY"}
 
 

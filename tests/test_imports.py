@@ -51,7 +51,7 @@ OURS = {
     "quantize": {"signals", "golden"},
     "weights": {"signals"},
     "fused": {"signals"},
-    "export": {"signals", "bundle", "manifest", "weights", "fused", "golden", "quantize",
+    "export": {"signals", "durable", "bundle", "manifest", "weights", "fused", "golden", "quantize",
                "rehearse", "moments", "decide", "filters", "network", "model", "train"},
     "report.*": {"signals", "durable", "io", "report"},
     "study.jobs": {"signals", "durable"},

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from spikewire.link.codec import Step, encode_short, encode_step
+from spikewire.link.packing import pack
 from spikewire.link.receiver import ACTIVE, Ages, Receiver
-from spikewire.link.table import STATES
+from spikewire.link.table import INFO, INFO2, SHORT, STATES, STEP, table_number
 
 STATE = {name: key for key, name in STATES.items()}
 T = 20 / 2048  # seconds per step
@@ -30,7 +32,15 @@ def give(receiver: Receiver, counter: int, now: float, **change: Any) -> Step | 
     values: dict[str, Any] = {"state": STATE["ACTIVE"], "age_ms": 5.0, "model_id16": 7}
     values |= {"drive": (100.0, math.nan, math.nan, math.nan), "step": counter, **change}
     step = Step(counter=counter, **values)
-    return receiver.accept(0x10 + step.slot, encode_step(step), now)
+    introduce(receiver, now)
+    return receiver.accept(STEP, step.slot, encode_step(step), now)
+
+
+def introduce(receiver: Receiver, now: float, model_id: int = 7) -> None:
+    """Hand over INFO and INFO2 as a decoder of this table sends them once a second."""
+    info = {"proto": 1, "n_mu": 5, "step_period_us": 9766, "model_id": model_id}
+    receiver.accept(INFO, 0, pack(INFO, info), now)
+    receiver.accept(INFO2, 0, pack(INFO2, {"counter": 0, "table_hash": table_number()}), now)
 
 
 def running(**options: Any) -> Receiver:
@@ -42,7 +52,7 @@ def running(**options: Any) -> Receiver:
 
 
 def test_three_good_frames_make_it_usable() -> None:
-    receiver = Receiver(model_id16=7)
+    receiver = Receiver(model_id=7)
     usable = []
     for counter in range(3):
         assert receiver.assist(counter * T) == 0.0
@@ -126,13 +136,64 @@ def test_a_repeat_is_ignored_and_three_in_a_row_are_stale() -> None:
     assert receiver.usable(3 * T)
 
 
+def test_nothing_is_usable_before_both_infos_say_this_table() -> None:
+    """And for two seconds after the last of them: one may be lost."""
+    def after(*infos: str, **other: Any) -> Receiver:
+        receiver = Receiver(model_id=7)
+        for number in range(3):
+            step = Step(counter=number, state=ACTIVE, age_ms=1.0, drive=(1.0,) * 4, model_id16=7)
+            receiver.accept(STEP, 0, encode_step(step), number * T)
+        values = {"proto": 1, "n_mu": 5, "step_period_us": 9766, "model_id": 7, "counter": 0,
+                  "table_hash": table_number()} | other
+        for name in infos:
+            message = {"INFO": INFO, "INFO2": INFO2}[name]
+            receiver.accept(message, 0, pack(message, values), 2 * T)
+        return receiver
+
+    assert not after().usable(2 * T)
+    assert not after("INFO").usable(2 * T)
+    assert not after("INFO2").usable(2 * T)
+    assert after("INFO", "INFO2").usable(2 * T)
+    other = after("INFO", "INFO2", model_id=0x10007)  # the 16 bits of the frames are the same
+    assert not other.usable(2 * T)
+    assert other.stats.rejected == {"model": 1}
+    other = after("INFO", "INFO2", table_hash=table_number() ^ 1)
+    assert not other.usable(2 * T)
+    assert other.stats.rejected == {"table": 1}
+
+
+def test_infos_hold_for_two_seconds() -> None:
+    receiver = running()
+    for number in range(3, 400):
+        step = Step(counter=number % 256, state=ACTIVE, age_ms=1.0, drive=(1.0,) * 4)
+        receiver.accept(STEP, 0, encode_step(step), number * T)
+        assert receiver.usable(number * T) is (number * T <= 2 * T + 2)
+
+
+def test_two_senders_on_one_slot_are_never_believed() -> None:
+    """Whose counters do not go on from each other: nothing is usable as long as both send."""
+    receiver = Receiver(model_id=7)
+    for number in range(500):
+        give(receiver, number % 256, number * T)
+        give(receiver, (number + 100) % 256, number * T + 0.001, model_id16=8)
+        assert not receiver.usable(number * T + 0.001)
+    assert receiver.assist(500 * T) == 0
+
+
+def test_time_on_the_wire_ages_a_frame() -> None:
+    for wire_ms, usable in ((0.0, True), (0.77, True), (2.0, False)):
+        receiver = running(wire_ms=wire_ms)
+        give(receiver, 3, 3 * T, age_ms=79.0)
+        assert receiver.usable(3 * T) is usable
+
+
 def test_the_counters_wrap() -> None:
     """Full frames count to 255, short ones to 14."""
-    for kind, encode, wrap in ((0x10, encode_step, 256), (0x20, encode_short, 15)):
+    for message, encode, wrap in ((STEP, encode_step, 256), (SHORT, encode_short, 15)):
         receiver = Receiver()
         for number in range(wrap + 3):
             step = Step(state=3, age_ms=1.0, drive=(1.0,) * 4)
-            receiver.accept(kind, encode(step, number), number * T)
+            receiver.accept(message, 0, encode(replace(step, counter=number)), number * T)
         assert receiver.stats.accepted == wrap + 3
         assert receiver.stats.gaps == 0
 
@@ -200,8 +261,8 @@ def test_more_than_five_percent_lost_in_a_second_latches(lose_every: int, latche
     ],
 )
 def test_rejections_are_counted_by_reason(kind: int, payload: bytes, reason: str) -> None:
-    receiver = Receiver(model_id16=7)
-    assert receiver.accept(kind, payload, 0.0) is None
+    receiver = Receiver(model_id=7)
+    assert receiver.serial(kind, payload, 0.0) is None
     assert receiver.stats.rejected == {reason: 1}
     assert receiver.stats.accepted == 0
 
@@ -257,7 +318,7 @@ class Line(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.receiver = Receiver(model_id16=7)
+        self.receiver = Receiver(model_id=7)
         self.now = 0.0
         self.counter = 0
         self.heard: int | None = None  # counter of the last frame that came through
@@ -317,14 +378,14 @@ class Line(RuleBasedStateMachine):
         payload[bit // 8] ^= 1 << bit % 8
         self.now += T
         self.frames += "b"
-        assert self.receiver.accept(0x10, bytes(payload), self.now) is None
+        assert self.receiver.serial(0x10, bytes(payload), self.now) is None
 
     @rule(payload=st.binary(max_size=70), kind=st.integers(0, 255))
     def noise(self, payload: bytes, kind: int) -> None:
-        if kind >> 4 == 2:
-            return  # a short frame has no check but that of the framing
+        if kind >> 4 in (2, 3):
+            return  # short frames and infos have no check but that of the framing
         self.frames += "b"
-        assert self.receiver.accept(kind, payload, self.now) is None
+        assert self.receiver.serial(kind, payload, self.now) is None
 
     @rule(seconds=st.sampled_from([0.001, 0.02, 0.05, 0.2]))
     def wait(self, seconds: float) -> None:
@@ -381,12 +442,14 @@ def test_frames_that_waited_in_a_buffer_are_too_old(clock_s: float) -> None:
     receiver, now = Receiver(), 50.0
     for number in range(100):
         now = 50.0 + number / 102.4
-        receiver.accept(*sent(number, clock_s + number / 102.4 + 1), now)
+        introduce(receiver, now)
+        receiver.serial(*sent(number, clock_s + number / 102.4 + 1), now)
     assert receiver.usable(now)
     now += 0.5
     usable = []
     for number in range(100, 151):
-        receiver.accept(*sent(number, clock_s + number / 102.4 + 1), now)
+        introduce(receiver, now)
+        receiver.serial(*sent(number, clock_s + number / 102.4 + 1), now)
         usable.append(receiver.usable(now))
     assert usable == [150 - k <= 0.078 * 102.4 for k in range(100, 151)]
     assert receiver.stats.late == usable.count(False)
@@ -397,15 +460,17 @@ def test_clocks_that_drift_apart_make_no_frame_old(ppm: float) -> None:
     receiver = Receiver()
     for number in range(60000):
         now = 5.0 + number / 102.4
-        receiver.accept(*sent(number, 1 + number / 102.4 * (1 + ppm * 1e-6)), now)
+        introduce(receiver, now)
+        receiver.serial(*sent(number, 1 + number / 102.4 * (1 + ppm * 1e-6)), now)
         assert receiver.usable(now) or number < 3
     assert receiver.stats.late == 0
 
 
 def test_a_decoder_that_was_restarted_on_another_clock_is_believed() -> None:
     receiver = Receiver()
+    introduce(receiver, 5.0)
     for number in range(10):
-        receiver.accept(*sent(number, 1000 + number / 102.4), 5.0 + number / 102.4)
+        receiver.serial(*sent(number, 1000 + number / 102.4), 5.0 + number / 102.4)
     for number in range(10, 20):
-        receiver.accept(*sent(number, 3 + number / 102.4), 6.0 + number / 102.4)
+        receiver.serial(*sent(number, 3 + number / 102.4), 6.0 + number / 102.4)
     assert receiver.usable(6.0 + 19 / 102.4)

@@ -13,7 +13,32 @@ import pytest
 from spikewire.link import table
 
 # message -> field -> (first byte, high nibble?, bits, elements), typed from the contract
+CLASSIC = {"crc": (0, False, 8, 1), "counter": (1, False, 4, 1)}
 PLACES = {
+    "DRIVE": CLASSIC | {
+        "state": (1, True, 4, 1),
+        "step": (2, False, 16, 1),
+        "drive": (4, False, 16, 1),
+        "activation": (6, False, 8, 1),
+        "age_ms": (7, False, 8, 1),
+    },
+    "COUNTS": CLASSIC | {"bank": (1, True, 4, 1), "counts": (2, False, 2, 24)},
+    "VALID": {"units": (0, False, 1, 64)},
+    "STATUS": CLASSIC | {
+        "state": (1, True, 4, 1),
+        "faults": (2, False, 16, 1),
+        "good_channels": (4, False, 8, 1),
+        "n_mu": (5, False, 8, 1),
+        "latency_p99_ms": (6, False, 8, 1),
+        "temperature_c": (7, False, 8, 1),
+    },
+    "INFO": {
+        "proto": (0, False, 8, 1),
+        "n_mu": (1, False, 8, 1),
+        "step_period_us": (2, False, 16, 1),
+        "model_id": (4, False, 32, 1),
+    },
+    "INFO2": CLASSIC | {"table_hash": (2, False, 32, 1)},
     "STEP": {
         "crc": (0, False, 16, 1),
         "counter": (2, False, 8, 1),
@@ -76,13 +101,33 @@ def test_marks_fit_and_lie_past_the_values(message: table.Message) -> None:
 
 
 def test_ids_and_sizes() -> None:
-    """Contract: full frame 0x690 and 64 bytes, arm request base 0x680 + 0x20 and 8 bytes."""
-    assert (table.STEP.can_id, table.STEP.size) == (0x690, 64)
-    assert (table.ARM.can_id, table.ARM.size) == (0x6A0, 8)
-    assert table.SHORT.size == 16
-    assert sorted(table.BY_TYPE) == [*range(0x10, 0x14), *range(0x20, 0x24), 0x40]
+    """Contract: offsets from the base 0x680; every classic frame has 8 bytes."""
+    offsets = {
+        "DRIVE": 0, "COUNTS": 4, "VALID": 7, "STEP": 0x10, "STATUS": 0xF, "INFO": 0xE,
+        "INFO2": 0xD, "ARM": 0x20,
+    }  # fmt: skip
+    on_can = {m.name: m for m in table.MESSAGES if m.can_id is not None}
+    assert {name: m.can_id - 0x680 for name, m in on_can.items()} == offsets
+    assert {m.size for name, m in on_can.items() if name != "STEP"} == {8}
+    assert (table.STEP.size, table.SHORT.size, table.SHORT.can_id) == (64, 16, None)
+    assert [m.slots for m in (table.DRIVE, table.COUNTS, table.STEP)] == [4, 3, 4]
+    assert len(table.BY_CAN_ID) == sum(m.slots for m in on_can.values())  # none twice
+    assert table.BY_CAN_ID[0x682] == (table.DRIVE, 2)
+    assert table.STEP.data_id(3) == 0x693
+    assert table.STEP.data_id(3, base=0x100) == 0x113
+
+
+def test_serial_types() -> None:
+    """Contract: slot k of the full frame has type 0x10 + k; no two messages share a type."""
+    types = {m.serial_type: m for m in table.MESSAGES if m.serial_type is not None}
+    assert types[0x10] is table.STEP
+    assert len(table.BY_TYPE) == sum(m.slots for m in types.values())
     assert table.BY_TYPE[0x12] == (table.STEP, 2)
-    assert all(table.STEP.data_id(slot) == 0x690 for slot in range(4))
+    assert 0x40 in table.BY_TYPE
+
+
+def test_the_hash_travels_little_endian() -> None:
+    assert table.table_number().to_bytes(4, "little") == table.table_hash()
 
 
 def test_ranges_of_the_physical_values() -> None:

@@ -19,7 +19,7 @@ import pytest
 from cobs import cobs
 
 from spikewire.link import transport
-from spikewire.link.codec import Arm, FrameError, Step, decode_frame, encode_arm
+from spikewire.link.codec import Arm, FrameError, Notice, Step, decode_frame, encode_arm
 from spikewire.link.framing import frame
 from spikewire.link.table import ARM
 from spikewire.link.transport import (
@@ -44,15 +44,18 @@ class End:
 
 
 def take_apart(line: bytes) -> list[Step]:
-    """Decode what was on the wire with foreign COBS and CRC-32."""
-    steps = []
+    """Decode what was on the wire with foreign COBS and CRC-32; the steps of it."""
+    return [found for found in everything(line) if isinstance(found, Step)]
+
+
+def everything(line: bytes) -> list[Step | Arm | Notice]:
+    """Also what is sent beside the steps."""
+    found = []
     for encoded in line.split(b"\0")[:-1]:
         body = cobs.decode(encoded)
         assert zlib.crc32(body[:-4]) == int.from_bytes(body[-4:], "little")
-        step = decode_frame(body[0], body[1:-4])
-        assert isinstance(step, Step)
-        steps.append(step)
-    return steps
+        found.append(decode_frame(body[0], body[1:-4]))
+    return found
 
 
 def wait_for(take: Callable[[], list[Arm]]) -> list[Arm]:
@@ -66,10 +69,10 @@ def wait_for(take: Callable[[], list[Arm]]) -> list[Arm]:
 
 
 def read(end: End, n: int) -> bytes:
-    """Read until so many frames have come, for the same reason."""
+    """Read until so many steps have come, for the same reason."""
     line = end.read()
     limit = time.monotonic() + 2.0
-    while end.hears and line.count(0) < n and time.monotonic() < limit:
+    while end.hears and len(take_apart(line)) < n and time.monotonic() < limit:
         time.sleep(0.001)
         line += end.read()
     return line
@@ -122,7 +125,7 @@ def test_frames_arrive_in_order_with_the_counter_of_their_slot(
         sent = Step(
             slot=number % 2, counter=99, step=number, counts=np.array([number], np.uint8), n_mu=1
         )
-        assert link.send(sent) is True
+        assert link.send([sent]) is True
     assert (link.sent, link.dropped) == (6, 0)
     got = take_apart(read(end, 6))
     if end.hears:
@@ -136,10 +139,10 @@ def test_frames_arrive_in_order_with_the_counter_of_their_slot(
 
 def test_a_full_queue_drops_the_new_frame_at_once(ends: tuple[Link, End, str]) -> None:
     link, end, _ = ends
-    link.send(Step(step=1))
+    link.send([Step(step=1)])
     end.stall()
     began = time.monotonic()
-    assert [link.send(Step(step=number)) for number in range(2, 5)] == [False] * 3
+    assert [link.send([Step(step=number)]) for number in range(2, 5)] == [False] * 3
     assert time.monotonic() - began < 0.5
     assert (link.sent, link.dropped) == (1, 3)
     assert [step.step for step in take_apart(read(end, 1))] == [1] * end.hears
@@ -148,17 +151,17 @@ def test_a_full_queue_drops_the_new_frame_at_once(ends: tuple[Link, End, str]) -
 def test_a_dropped_frame_shows_as_a_gap() -> None:
     link = LoopbackLink("loopback:")
     for link.stalled in (False, True, False):
-        link.send(Step())
+        link.send([Step()])
     assert [step.counter for step in take_apart(link.received())] == [0, 2]
 
 
 def test_a_refused_step_leaves_no_gap(ends: tuple[Link, End, str]) -> None:
     link, end, _ = ends
-    link.send(Step())
+    link.send([Step()])
     for bad in (Step(slot=4), Step(state=9)):
         with pytest.raises(FrameError):
-            link.send(bad)
-    link.send(Step())
+            link.send([bad])
+    link.send([Step()])
     assert link.sent == 2
     if end.hears:
         assert [step.counter for step in take_apart(read(end, 2))] == [0, 1]
@@ -181,7 +184,7 @@ def test_a_closed_link_says_so(ends: tuple[Link, End, str]) -> None:
     link.close()
     link.close()
     with pytest.raises(LinkError):
-        link.send(Step())
+        link.send([Step()])
     with pytest.raises(LinkError):
         link.poll()
 
@@ -190,9 +193,9 @@ def test_short_profile() -> None:
     link = open_link("loopback:?profile=short")
     assert isinstance(link, LoopbackLink)
     for number in range(17):
-        link.send(Step(slot=3, step=number, drive=(1.0, 2.0, 3.0, 4.0)))
+        link.send([Step(slot=3, step=number, drive=(1.0, 2.0, 3.0, 4.0))])
     line = link.received()
-    assert len(line) == 17 * 23
+    assert len(line) == 17 * 23 + 2 * 15  # and INFO and INFO2 once
     steps = take_apart(line)
     assert [step.counter for step in steps] == [*range(15), 0, 1]
     assert steps[0].drive[3] == pytest.approx(4.0)
@@ -200,9 +203,10 @@ def test_short_profile() -> None:
 
 def test_loopback_loses_corrupts_and_delays() -> None:
     link = LoopbackLink("loopback:")
+    link._framer._periods = []  # nothing but steps
     link.lose, link.corrupt = 1, 1
     for number in range(4):  # frame 0 is lost, frame 1 is corrupt
-        assert link.send(Step(step=number))
+        assert link.send([Step(step=number)])
     link.delay = 1
     lines = link.received().split(b"\0")
     assert len(lines) == 2 + 1
@@ -216,7 +220,7 @@ def test_loopback_loses_corrupts_and_delays() -> None:
 def test_loopback_keeps_a_bounded_number() -> None:
     link = LoopbackLink("loopback:")
     for number in range(100):
-        link.send(Step(step=number))
+        link.send([Step(step=number)])
         link.answer(Arm(1, number))
     assert [step.step for step in take_apart(link.received())] == list(range(36, 100))
     assert [arm.model_id for arm in link.poll()] == list(range(36, 100))

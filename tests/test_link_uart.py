@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import serial
@@ -17,6 +18,7 @@ from cobs import cobs
 
 from spikewire.link.codec import Arm, Step, encode_arm, encode_step
 from spikewire.link.framing import Deframer, frame
+from spikewire.link.profile import Info
 from spikewire.link.transport import LinkError, open_link
 from spikewire.link.uart import FrameWriter, PtyPort, SerialLink, SerialPort, open_port
 
@@ -86,7 +88,7 @@ def test_queued_counts_what_the_other_end_has_not_read(far: PtyPort) -> None:
 
 def test_arm_requests_do_not_pile_up_while_nobody_reads(far: PtyPort) -> None:
     line = frame(0x40, encode_arm(Arm(1, 2)))
-    writer = FrameWriter(far)
+    writer = FrameWriter(far, len(line))
     went = 0
     for _ in range(20):
         went += writer.write(line)
@@ -94,11 +96,17 @@ def test_arm_requests_do_not_pile_up_while_nobody_reads(far: PtyPort) -> None:
     assert 2 <= went <= 3
 
 
+def only_steps(link: Any) -> Any:
+    """The same link without the messages that come once a second."""
+    link._framer._periods = []
+    return link
+
+
 @pytest.mark.parametrize(("waiting", "goes"), [(0, True), (71, True), (72, False)])
 def test_more_than_one_queued_frame_drops_the_new_one(waiting: int, goes: bool) -> None:
     port = SmallPort([1000], waiting)
-    link = SerialLink(port, "serial:small")
-    assert link.send(Step()) is goes
+    link = only_steps(SerialLink(port, "serial:small"))
+    assert link.send([Step()]) is goes
     assert (link.sent, link.dropped) == (int(goes), int(not goes))
     assert len(port.wire) == (71 if goes else 0)
 
@@ -106,8 +114,8 @@ def test_more_than_one_queued_frame_drops_the_new_one(waiting: int, goes: bool) 
 @pytest.mark.parametrize("room", [[71, 30, 1000], [71, 30, 0, 1000], [71, 30, 1, 40, 1000]])
 def test_a_cut_frame_is_counted_and_never_corrupts_the_next(room: list[int]) -> None:
     port = SmallPort(list(room))
-    link = SerialLink(port, "serial:small")
-    sent = [link.send(Step(step=number)) for number in range(len(room))]
+    link = only_steps(SerialLink(port, "serial:small"))
+    sent = [link.send([Step(step=number)]) for number in range(len(room))]
     assert sent == [True] + [False] * (len(room) - 2) + [True]
     assert (link.sent, link.dropped) == (2, len(room) - 2)
     whole = [piece for piece in port.wire.split(b"\0")[:-1] if len(piece) == 70]
@@ -119,9 +127,9 @@ def test_a_cut_frame_is_counted_and_never_corrupts_the_next(room: list[int]) -> 
 
 def test_a_reader_that_stops_costs_frames_not_time(far: PtyPort) -> None:
     """The kernel's buffer fills; afterwards every frame that counts as sent is whole."""
-    link = open_link(f"serial:{far.path}")
+    link = only_steps(open_link(f"serial:{far.path}"))
     began = time.monotonic()
-    sent = sum(link.send(Step(step=number)) for number in range(1500))
+    sent = sum(link.send([Step(step=number)]) for number in range(1500))
     assert time.monotonic() - began < 2.0
     assert 0 < link.dropped == 1500 - sent
     deframer = Deframer()
@@ -129,7 +137,7 @@ def test_a_reader_that_stops_costs_frames_not_time(far: PtyPort) -> None:
     while data := read(far, 1) if len(got) < sent else b"":
         got += deframer.feed(data)
     assert len(got) == sent
-    assert link.send(Step(step=7))
+    assert link.send([Step(step=7)])
     assert len(deframer.feed(read(far, 71))) == 1
     assert deframer.bad_cobs + deframer.bad_crc + deframer.too_long <= 1  # the cut one
     link.close()
@@ -137,10 +145,10 @@ def test_a_reader_that_stops_costs_frames_not_time(far: PtyPort) -> None:
 
 def test_a_line_unplugged_in_mid_run_is_a_link_error(far: PtyPort) -> None:
     link = open_link(f"serial:{far.path}")
-    assert link.send(Step())
+    assert link.send([Step()])
     far.close()
     with pytest.raises(LinkError, match=r"went away .*plug it in and start again") as caught:
-        link.send(Step())
+        link.send([Step()])
     assert "\n" not in str(caught.value)
     with pytest.raises(LinkError, match="went away"):
         link.poll()
@@ -216,7 +224,7 @@ def test_open_port_names_what_is_allowed(uri: str) -> None:
 ])
 def test_the_frames_of_several_bundles_must_fit_into_a_step(query: str, words: str) -> None:
     with pytest.raises(LinkError, match=words):
-        open_link(f"serial:/dev/no-such-port?{query}", 4)
+        open_link(f"serial:/dev/no-such-port?{query}", Info(units=(5,) * 4))
 
 
 @pytest.mark.parametrize(("query", "words"), [
@@ -231,21 +239,9 @@ def test_a_line_that_cannot_carry_every_step_is_refused(query: str, words: str) 
 
 
 def test_the_frames_of_one_step_may_wait_together() -> None:
-    """With two bundles two frames may be queued, a third may not."""
-    first, second, third = (SmallPort([1000] * 4, waiting) for waiting in (0, 20, 21))
-    for port, taken in ((first, True), (second, True), (third, False)):
-        assert FrameWriter(port, 2).write(b"1234567890") is taken
-    assert not FrameWriter(SmallPort([1000], 11)).write(b"1234567890")
-
-
-def test_a_line_that_is_too_slow_takes_from_every_bundle_alike() -> None:
-    """It drains 1.5 of 2 frames a step: whole steps go, never only the second bundle's frame."""
-    port = SmallPort([1000] * 400)
-    writer, sent = FrameWriter(port, 2), [0, 0]
-    for _ in range(100):
-        for slot in (0, 1):
-            if writer.write(b"1234567890", slot == 0):
-                sent[slot] += 1
-                port.waiting += 10
-        port.waiting = max(0, port.waiting - 15)
-    assert sent[0] == sent[1] > 60
+    """With two bundles two frames may be queued, and go or stay together."""
+    for waiting, taken in ((0, True), (142, True), (143, False)):
+        port = SmallPort([1000] * 4, waiting)
+        link = only_steps(SerialLink(port, "serial:small", info=Info(units=(3, 4))))
+        assert link.send([Step(slot=0), Step(slot=1)]) is taken
+        assert len(port.wire) == (142 if taken else 0)

@@ -21,11 +21,13 @@ from rich.table import Table
 from spikewire.commands import guarded
 from spikewire.link.codec import Arm, Step, encode_arm, id16
 from spikewire.link.framing import Deframer, frame
+from spikewire.link.profile import Info
 from spikewire.link.receiver import ACTIVE, Receiver
 from spikewire.link.table import ARM, N_DRIVES, REQUESTS, STATES, STEP
 from spikewire.link.transport import EXAMPLE, Link, open_link
 from spikewire.link.uart import FrameWriter, Port, open_port
 
+ARM_BYTES = 15  # of a request on the line
 NAP_S = 0.004  # a full frame at 921600 baud takes 0.8 ms, a step 9.8 ms
 ARM_EVERY_S = 0.05  # the decoder wants at least 10 Hz
 ARM_HOLDS_S = 0.2  # the test pattern stays ACTIVE so long after a request
@@ -35,6 +37,7 @@ WANT = {name: request for request, name in REQUESTS.items()}
 READY = next(key for key, name in STATES.items() if name == "READY")
 PERCENTILES = (50, 90, 99)
 FOURS = ("drive", "activation")  # one value per slot
+ARRAYS = ("counts", "muted")
 
 
 class Watch:
@@ -43,12 +46,12 @@ class Watch:
     def __init__(self, port: Port, slot: int, model_id: int | None) -> None:
         self.port = port
         self.model_id = model_id
-        self.receiver = Receiver(None if model_id is None else id16(model_id), slot)
+        self.receiver = Receiver(model_id, slot)
         self.deframer = Deframer()
         self.first_s: float | None = None  # of accepted frames
         self.last_s = -math.inf
         self.heard_s = -math.inf  # of any frame, also of another bundle
-        self._writer = FrameWriter(port)
+        self._writer = FrameWriter(port, ARM_BYTES)
         self._arms = 0
         self._armed_s = -math.inf
 
@@ -56,7 +59,7 @@ class Watch:
         """Take what has come, and ask again if it is time."""
         for kind, payload in self.deframer.feed(self.port.read()):
             self.heard_s = now
-            if self.receiver.accept(kind, payload, now) is not None:
+            if self.receiver.serial(kind, payload, now) is not None:
                 self.first_s = now if self.first_s is None else self.first_s
                 self.last_s = now
         if self.model_id is not None and now - self._armed_s >= ARM_EVERY_S:
@@ -85,7 +88,7 @@ def _plain(step: Step | None) -> dict[str, Any] | None:
     if step is None:
         return None
     four = {name: [_known(value) for value in getattr(step, name)] for name in FOURS}
-    rest = {name: value for name, value in vars(step).items() if name not in (*FOURS, "counts")}
+    rest = {name: value for name, value in vars(step).items() if name not in FOURS + ARRAYS}
     return {**rest, "state": STATES[step.state], "age_ms": _known(step.age_ms), **four}
 
 
@@ -225,13 +228,13 @@ def _transmit(link: Link, args: argparse.Namespace) -> None:
             if link.may_arm and arm.model_id == args.model:
                 armed_until = now + ARM_HOLDS_S if arm.request == WANT["arm"] else -math.inf
         state = ACTIVE if now < armed_until else READY
-        link.send(pattern(number, state, args.model, (now - due) * 1e3))
+        link.send([pattern(number, state, args.model, (now - due) * 1e3)])
         number += 1
 
 
 def _send(args: argparse.Namespace) -> int:
     """Run `mu-link send`."""
-    link = open_link(args.uri)
+    link = open_link(args.uri, Info(args.model, (STEP.field("counts").count,)))
     try:
         _transmit(link, args)
     except KeyboardInterrupt:

@@ -117,8 +117,10 @@ class Stop:
 
 def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
     """Bundle, source, engine, links and log, in an order that fails before anything is written."""
+    from spikewire.bundle import arm_id
     from spikewire.io.runlog import RunLog
     from spikewire.io.source import open_source
+    from spikewire.link.profile import Info
     from spikewire.link.table import N_DRIVES
     from spikewire.link.transport import open_link
     from spikewire.runtime.clock import MonotonicClock, VirtualClock
@@ -141,13 +143,18 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
         raise InputError(f"{len(bundles)} bundles came, allowed are 1 to {N_DRIVES}: each owns one "
                          "of the frame's drives; run the others in another mu-run")
     engines = [open_engine(bundle, args.engine, args.precision) for bundle, _ in bundles]
+    info = Info(arm_id([b for b, _ in bundles], [c for _, c in bundles]),
+                tuple(b.manifest.n_mu for b, _ in bundles))
     links = []
     for uri in args.link:
-        links.append(open_link(uri, len(bundles)))
+        links.append(open_link(uri, info))
         opened.callback(links[-1].close)
         if links[-1].may_arm and args.pace == "max":
             raise InputError(f"link {uri!r} may arm, but --pace max is no real time: nothing that "
                              "moves may follow it; leave arm=1 or --pace max out")
+    if sum(link.may_arm for link in links) > 1:
+        raise InputError(f"{sum(k.may_arm for k in links)} links may arm, allowed is one: two "
+                         "controllers would act on one leg; leave arm=1 at one --link")
     clock = MonotonicClock() if args.pace == "real" else VirtualClock()
     source = open_source(args.source, clock)
     opened.callback(source.close)

@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikewire.link.packing import FrameError, crc8, crc16, pack, unpack
-from spikewire.link.table import ARM, BY_TYPE, N_DRIVES, PROTO, SHORT, STEP
+from spikewire.link.table import (
+    ARM,
+    BASE,
+    BY_TYPE,
+    DRIVE,
+    N_DRIVES,
+    PROTO,
+    SHORT,
+    STEP,
+    Message,
+)
 
 __all__ = [
     "Arm",
     "FrameError",
+    "Notice",
     "Step",
     "crc8",
     "crc16",
-    "decode_arm",
+    "decode",
     "decode_frame",
-    "decode_short",
-    "decode_step",
     "encode_arm",
     "encode_short",
     "encode_step",
     "id16",
+    "of_type",
+    "step_values",
 ]
 
 _NOT_AVAILABLE = (math.nan,) * N_DRIVES
@@ -60,6 +72,8 @@ class Step:
     counts : uint8 (up to 64,)
         Spikes of each motor unit in this step, 0..13; 14 = 14 or more, 15 = not available, as are
         the units past the end.
+    muted : int64 (k,)
+        Motor units that are not decoded at present; not part of STEP, see VALID.
     """
 
     slot: int = 0
@@ -75,6 +89,7 @@ class Step:
     good_channels: int = 0
     model_id16: int = 0
     counts: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
+    muted: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True)
@@ -118,14 +133,28 @@ def _four(name: str, values: Sequence[float]) -> Sequence[float]:
     return values
 
 
-def encode_step(step: Step, counter: int | None = None) -> bytes:
-    """Encode the full frame, STEP.
+def step_values(step: Step, message: Message) -> dict[str, Any]:
+    """Values of one step for any message that bears a drive, its own counter among them.
 
-    Parameters
-    ----------
-    step : Step
-    counter : int, optional
-        Goes out instead of `step.counter`; wraps at 256.
+    Raises
+    ------
+    FrameError
+        A slot past 3, or not four drives and activations.
+    """
+    slot, drive = _slot(step.slot), _four("drive", step.drive)
+    activation = _four("activation", step.activation)
+    if message is not STEP:
+        drive, activation = drive[slot], activation[slot]  # type: ignore[assignment]
+    return {
+        "counter": step.counter, "state": step.state, "proto": PROTO, "step": step.step,
+        "sample_time_us": step.sample_time_us, "age_ms": step.age_ms, "faults": step.faults,
+        "drive": drive, "activation": activation, "n_mu": step.n_mu,
+        "good_channels": step.good_channels, "model_id16": step.model_id16, "counts": step.counts,
+    }
+
+
+def encode_step(step: Step) -> bytes:
+    """Encode the full frame, STEP.
 
     Returns
     -------
@@ -136,58 +165,11 @@ def encode_step(step: Step, counter: int | None = None) -> bytes:
     FrameError
         A value fits into no frame, for instance a slot past 3 or an unknown state.
     """
-    return pack(
-        STEP,
-        {
-            "counter": step.counter if counter is None else counter,
-            "state": step.state,
-            "proto": PROTO,
-            "step": step.step,
-            "sample_time_us": step.sample_time_us,
-            "age_ms": step.age_ms,
-            "faults": step.faults,
-            "drive": _four("drive", step.drive),
-            "activation": _four("activation", step.activation),
-            "n_mu": step.n_mu,
-            "good_channels": step.good_channels,
-            "model_id16": step.model_id16,
-            "counts": step.counts,
-        },
-        _slot(step.slot),
-    )
+    return pack(STEP, step_values(step, STEP), step.slot)
 
 
-def decode_step(payload: bytes, slot: int = 0) -> Step:
-    """Decode a full frame; `slot` comes from its type byte.
-
-    Parameters
-    ----------
-    payload : bytes (64,)
-    slot : int
-
-    Returns
-    -------
-    Step
-        `counts` always has 64 elements.
-
-    Raises
-    ------
-    FrameError
-        `check` is "length", "crc", "proto", "state", "range" or "slot".
-    """
-    values = unpack(STEP, payload, _slot(slot))
-    del values["crc"], values["proto"]
-    return Step(slot=slot, **values)
-
-
-def encode_short(step: Step, counter: int | None = None) -> bytes:
+def encode_short(step: Step) -> bytes:
     """Encode the short frame, SHORT: drive and activation of `step.slot`, no counts.
-
-    Parameters
-    ----------
-    step : Step
-    counter : int, optional
-        Goes out instead of `step.counter`; wraps at 15.
 
     Returns
     -------
@@ -198,50 +180,10 @@ def encode_short(step: Step, counter: int | None = None) -> bytes:
     FrameError
         A value fits into no frame.
     """
-    slot = _slot(step.slot)
-    return pack(
-        SHORT,
-        {
-            "step": step.step,
-            "drive": _four("drive", step.drive)[slot],
-            "activation": _four("activation", step.activation)[slot],
-            "counter": step.counter if counter is None else counter,
-            "state": step.state,
-            "age_ms": step.age_ms,
-            "faults": step.faults,
-            "model_id16": step.model_id16,
-        },
-        slot,
-    )
+    return pack(SHORT, step_values(step, SHORT), step.slot)
 
 
-def decode_short(payload: bytes, slot: int = 0) -> Step:
-    """Decode a short frame; `slot` comes from its type byte.
-
-    Parameters
-    ----------
-    payload : bytes (16,)
-    slot : int
-
-    Returns
-    -------
-    Step
-        What a short frame does not carry has its default: no counts, 0 units, other drives NaN.
-
-    Raises
-    ------
-    FrameError
-        `check` is "length", "state", "range" or "slot"; the CRC-32 is that of the framing.
-    """
-    values = unpack(SHORT, payload, _slot(slot))
-    for name in ("drive", "activation"):
-        four = [math.nan] * N_DRIVES
-        four[slot] = values[name]
-        values[name] = tuple(four)
-    return Step(slot=slot, **values)
-
-
-def encode_arm(arm: Arm) -> bytes:
+def encode_arm(arm: Arm, base: int = BASE) -> bytes:
     """Encode an arm request.
 
     Returns
@@ -253,39 +195,63 @@ def encode_arm(arm: Arm) -> bytes:
     FrameError
         The request is unknown or the model id has more than 32 bits.
     """
-    return pack(ARM, vars(arm))
+    return pack(ARM, vars(arm), base=base)
 
 
-def decode_arm(payload: bytes) -> Arm:
-    """Decode an arm request.
+@dataclass(frozen=True)
+class Notice:
+    """A message that is neither a step nor a request: INFO, INFO2, STATUS, VALID, COUNTS.
+
+    Attributes
+    ----------
+    message : Message
+    slot : int
+    values : field name -> value
+    """
+
+    message: Message
+    slot: int
+    values: dict[str, Any]
+
+
+def decode(message: Message, slot: int, payload: bytes, base: int = BASE) -> Step | Arm | Notice:
+    """Decode any message of the table.
 
     Raises
     ------
     FrameError
-        `check` is "length", "crc", "request" or "range".
+        `check` is "length", "crc", "range", or the name of a field that has fixed choices.
     """
-    values = unpack(ARM, payload)
-    del values["crc"]
-    return Arm(**values)
+    values = unpack(message, payload, _slot(slot), base)
+    values.pop("crc", None)
+    if message is ARM:
+        return Arm(**values)
+    if message is STEP:
+        del values["proto"]
+        return Step(slot=slot, **values)
+    if message in (SHORT, DRIVE):
+        for name in ("drive", "activation"):
+            four = [math.nan] * N_DRIVES
+            four[slot] = values[name]
+            values[name] = tuple(four)
+        return Step(slot=slot, **values)
+    return Notice(message, slot, values)
 
 
-_DECODERS: dict[str, Callable[[bytes, int], Step | Arm]] = {
-    STEP.name: decode_step,
-    SHORT.name: decode_short,
-    ARM.name: lambda payload, slot: decode_arm(payload),
-}
-
-
-def decode_frame(kind: int, payload: bytes) -> Step | Arm:
+def decode_frame(kind: int, payload: bytes) -> Step | Arm | Notice:
     """Decode what came over a serial line under type byte `kind`.
 
     Raises
     ------
     FrameError
-        `check` is "type" for an unknown `kind`, else as of the decoder of that message.
+        `check` is "type" for an unknown `kind`, else as of `decode`.
     """
+    return decode(*of_type(kind), payload)
+
+
+def of_type(kind: int) -> tuple[Message, int]:
+    """Return message and slot of a serial type byte; FrameError if there is none."""
     if kind not in BY_TYPE:
         known = ", ".join(f"0x{value:02x}" for value in sorted(BY_TYPE))
         raise FrameError("type", f"frame type 0x{kind:02x} came, known: {known}")
-    message, slot = BY_TYPE[kind]
-    return _DECODERS[message.name](payload, slot)
+    return BY_TYPE[kind]

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from spikewire.link.table import MESSAGES, Field, Message
+from spikewire.link.table import BASE, MESSAGES, Field, Message
 
 CODES = {8: "B", 16: "H", 32: "I", 64: "Q"}
 
@@ -191,13 +191,13 @@ def _compile(message: Message) -> _Layout:
 _LAYOUTS = {message.name: _compile(message) for message in MESSAGES}
 
 
-def _check(message: Message, payload: bytes, slot: int) -> tuple[int, int]:
+def _check(message: Message, payload: bytes, slot: int, base: int) -> tuple[int, int]:
     """Return the width in bytes and the value of the CRC that `payload` should have."""
     width, function = CRCS[message.crc]
-    return width, function(message.data_id(slot).to_bytes(2, "little"), payload[width:])
+    return width, function(message.data_id(slot, base).to_bytes(2, "little"), payload[width:])
 
 
-def pack(message: Message, values: Mapping[str, Any], slot: int = 0) -> bytes:
+def pack(message: Message, values: Mapping[str, Any], slot: int = 0, base: int = BASE) -> bytes:
     """Encode one message.
 
     Parameters
@@ -209,6 +209,8 @@ def pack(message: Message, values: Mapping[str, Any], slot: int = 0) -> bytes:
         array of integers where these are narrower than a byte. The CRC is filled in.
     slot : int
         Which copy of the message.
+    base : int
+        First CAN identifier of the link.
 
     Returns
     -------
@@ -232,11 +234,13 @@ def pack(message: Message, values: Mapping[str, Any], slot: int = 0) -> bytes:
         else:
             flat.append(0 if row.name == "crc" else _to_raw(row, values[row.name]))
     payload = layout.fmt.pack(*flat)
-    width, crc = _check(message, payload, slot)
+    width, crc = _check(message, payload, slot, base)
     return crc.to_bytes(width, "little") + payload[width:]
 
 
-def unpack(message: Message, payload: bytes, slot: int = 0) -> dict[str, Any]:
+def unpack(
+    message: Message, payload: bytes, slot: int = 0, base: int = BASE
+) -> dict[str, Any]:
     """Decode one message.
 
     Parameters
@@ -244,8 +248,8 @@ def unpack(message: Message, payload: bytes, slot: int = 0) -> dict[str, Any]:
     message : Message
         A row of the table.
     payload : bytes (message.size,)
-    slot : int
-        Which copy of the message.
+    slot, base : int
+        As for `pack`.
 
     Returns
     -------
@@ -260,7 +264,7 @@ def unpack(message: Message, payload: bytes, slot: int = 0) -> dict[str, Any]:
     if len(payload) != message.size:
         came = f"{message.name}: {len(payload)} bytes came"
         raise FrameError("length", f"{came}, {message.size} are needed")
-    width, crc = _check(message, payload, slot)
+    width, crc = _check(message, payload, slot, base)
     if crc != int.from_bytes(payload[:width], "little"):
         raise FrameError("crc", f"{message.name}: the {message.crc} does not fit the bytes")
     return _values(_LAYOUTS[message.name], payload)

@@ -1,9 +1,10 @@
 """What a controller makes of the frames: which to believe, and how much assistance they allow.
 
 The rules in short. A frame is accepted if it decodes, is of the expected model, and its counter
-went up by 1 to 3. It is usable if the decoder is ACTIVE, the drive is there and the EMG behind it
-is at most 80 ms old by now. Assistance ends 100 ms after the last usable frame and does not come
-back by itself. Time is whatever clock the caller reads; it is passed in, in seconds.
+went up by 1 to 3. It is usable if INFO and INFO2 say that the decoder speaks this very table, the
+decoder is ACTIVE, the drive is there and the EMG behind it is at most 80 ms old by now. Assistance
+ends 100 ms after the last usable frame and does not come back by itself. Time is whatever clock the
+caller reads; it is passed in, in seconds. `runtime/receiver/spikewire_rx.c` does the same in C99.
 """
 
 from __future__ import annotations
@@ -15,8 +16,27 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from spikewire.link.codec import FrameError, Step, decode_frame
-from spikewire.link.table import BY_TYPE, COUNT_NA, N_UNITS, SHORT, STATES, STEP
+from spikewire.link.codec import (
+    Arm,
+    FrameError,
+    Notice,
+    Step,
+    decode,
+    id16,
+    of_type,
+)
+from spikewire.link.table import (
+    BASE,
+    BY_CAN_ID,
+    COUNT_NA,
+    INFO,
+    INFO2,
+    N_UNITS,
+    STATES,
+    STEP,
+    Message,
+    table_number,
+)
 
 AGE_MAX_MS = 80.0
 HOLD_S = 0.030  # three steps without a usable frame change nothing
@@ -25,20 +45,13 @@ MAX_DELTA = 3  # of the counter
 TRUST = 3  # frames in a row after a jump; also repeats in a row that make a value stale
 LOSS_MAX = 0.05  # share of frames lost in LOSS_S
 LOSS_S = 1.0
+INFO_S = 2.0  # INFO and INFO2 come once a second
 DRIFT = 200e-6  # two quartz clocks of 100 ppm each
 OTHER_CLOCK_S = 10.0
 _HALF_US = float(1 << 31)  # sample times wrap at 2**32 us
 
 ACTIVE = next(key for key, name in STATES.items() if name == "ACTIVE")
 STOPPED = tuple(key for key, name in STATES.items() if name in ("SAFE", "FAULT"))
-
-# serial type -> modulus of the counter of that message
-_MODULUS = {
-    kind: message.field("counter").modulus or 1
-    for kind, (message, _) in BY_TYPE.items()
-    if message in (STEP, SHORT)
-}
-
 
 class Ages:
     """Histogram of ages in bins of 0.1 ms: percentiles of any number of frames in fixed memory."""
@@ -121,26 +134,34 @@ class Receiver:
 
     Parameters
     ----------
-    model_id16 : int, optional
-        Frames of another model are rejected; None takes any.
+    model_id : int, optional
+        Of 32 bits; frames of another model are rejected. None takes any.
     slot : int
         The bundle to listen to.
     age_max_ms : float
         Oldest EMG to act on.
+    wire_ms : float
+        What one frame takes on the wire; it is added to every age.
+    base : int
+        First CAN identifier.
 
     Attributes
     ----------
     latched : bool
         Assistance is off until `rearm`.
     stats : Statistics
+    notices : message name -> Notice, the newest of each kind
     """
 
     def __init__(
-        self, model_id16: int | None = None, slot: int = 0, age_max_ms: float = AGE_MAX_MS
+        self, model_id: int | None = None, slot: int = 0, age_max_ms: float = AGE_MAX_MS,
+        wire_ms: float = 0.0, base: int = BASE,
     ) -> None:
-        self.model_id16 = model_id16
-        self.slot = slot
-        self.age_max_ms = age_max_ms
+        self.model_id, self.slot, self.base = model_id, slot, base
+        self.age_max_ms, self.wire_ms = age_max_ms, wire_ms
+        self.notices: dict[str, Notice] = {}
+        # until when INFO and INFO2 hold
+        self._known_until = {INFO.name: -math.inf, INFO2.name: -math.inf}
         self.latched = False
         self.stats = Statistics()
         self._received_at = -math.inf  # last accepted frame
@@ -153,39 +174,60 @@ class Receiver:
         self._loss_from = -math.inf  # begin of the second in which losses are counted
         self._came = self._lost = 0
 
-    def accept(self, kind: int, payload: bytes, now: float) -> Step | None:
-        """Take one frame off the line.
+    def serial(self, kind: int, payload: bytes, now: float) -> Step | None:
+        """Take one frame off a serial line, type byte and payload; see `accept`."""
+        try:
+            message, slot = of_type(kind)
+        except FrameError as error:
+            self._refuse(error)
+            return None
+        return self.accept(message, slot, payload, now)
+
+    def can(self, identifier: int, payload: bytes, now: float) -> Step | None:
+        """Take one frame off a CAN bus; see `accept`. Identifiers of others are passed over."""
+        found = BY_CAN_ID.get(identifier - self.base + BASE)
+        return None if found is None else self.accept(*found, payload, now)
+
+    def accept(self, message: Message, slot: int, payload: bytes, now: float) -> Step | None:
+        """Take one frame.
 
         Parameters
         ----------
-        kind, payload : int, bytes
-            As `Deframer.feed` gives them.
+        message, slot : Message, int
+        payload : bytes
         now : float
             Time of reception, s.
 
         Returns
         -------
         Step or None
-            None if the frame was rejected; `stats.rejected` has the reason.
+            None if the frame was rejected, in which case `stats.rejected` has the reason, or was
+            none of a step.
         """
         self._expire(now)
         try:
-            step = self._judge(kind, payload, now)
+            step = self._judge(message, slot, payload, now)
         except FrameError as error:
-            self.stats.rejected[error.check] += 1
-            # a frame of another slot says nothing about ours
-            if not self._trusted and error.check != "slot":
-                self._streak = 0
+            self._refuse(error)
             return None
-        self._take(step, now)
+        if step is not None:
+            self._take(step, now)
         return step
+
+    def _refuse(self, error: FrameError) -> None:
+        """Count what was rejected; before there is trust it breaks a row of good frames."""
+        self.stats.rejected[error.check] += 1
+        if not self._trusted and error.check != "slot":  # another slot says nothing about ours
+            self._streak = 0
 
     def usable(self, now: float) -> bool:
         """Tell whether the last frame may be acted on at `now`; `assist` says how much."""
         last = self.stats.last
         if last is None or not self._trusted or self._repeats >= TRUST:
             return False
-        age_ms = last.age_ms + self._late_ms + (now - self._received_at) * 1e3
+        if now > min(self._known_until.values()):
+            return False
+        age_ms = last.age_ms + self._late_ms + self.wire_ms + (now - self._received_at) * 1e3
         drive_known = not math.isnan(last.drive[self.slot])
         return last.state == ACTIVE and age_ms <= self.age_max_ms and drive_known
 
@@ -212,23 +254,44 @@ class Receiver:
         """Enough good frames in a row have come since the start or the last jump."""
         return self._streak >= TRUST
 
-    def _judge(self, kind: int, payload: bytes, now: float) -> Step:
+    def _judge(self, message: Message, slot: int, payload: bytes, now: float) -> Step | None:
         """Return the step of a frame that may be accepted; FrameError for any other."""
-        step = decode_frame(kind, payload)
-        if not isinstance(step, Step):
-            raise FrameError("type", f"frame type 0x{kind:02x} is none that a decoder sends")
-        if step.slot != self.slot:
-            raise FrameError("slot", f"slot {step.slot} came, {self.slot} is listened to")
-        if self.model_id16 is not None and step.model_id16 != self.model_id16:
-            wanted = f"{self.model_id16:04x}"
-            raise FrameError("model", f"model {step.model_id16:04x} came, {wanted} is expected")
-        self._follow(kind, step.counter, now)
-        return step
+        found = decode(message, slot, payload, self.base)
+        if isinstance(found, Arm):
+            raise FrameError("type", f"{message.name} is nothing that a decoder sends")
+        if isinstance(found, Notice):
+            self._note(found, now)
+            return None
+        if slot != self.slot:
+            raise FrameError("slot", f"slot {slot} came, {self.slot} is listened to")
+        # Whoever sent it: two senders on one slot must never look like one.
+        self._follow(message, found.counter, now)
+        bears_model = any(row.name == "model_id16" for row in message.fields)
+        if self.model_id is not None and bears_model and found.model_id16 != id16(self.model_id):
+            wanted = f"{id16(self.model_id):04x}"
+            raise FrameError("model", f"model {found.model_id16:04x} came, {wanted} is expected")
+        return found
 
-    def _follow(self, kind: int, counter: int, now: float) -> None:
+    def _note(self, notice: Notice, now: float) -> None:
+        """Keep what is not a step; INFO and INFO2 that do not fit end what they had allowed."""
+        name, values = notice.message.name, notice.values
+        self.notices[name] = notice
+        if name == INFO.name:
+            fits = self.model_id is None or values["model_id"] == self.model_id
+        elif name == INFO2.name:
+            fits = values["table_hash"] == table_number()
+        else:
+            return
+        self._known_until[name] = now + INFO_S if fits else -math.inf
+        if not fits:
+            raise FrameError("model" if name == INFO.name else "table",
+                             f"{name} says another {'model' if name == INFO.name else 'table'}")
+
+    def _follow(self, message: Message, counter: int, now: float) -> None:
         """Compare the counter with the one before; FrameError for a repeat or a jump."""
+        modulus = message.field("counter").modulus or 1
         last, self._counter = self._counter, counter
-        delta = 1 if last is None else (counter - last) % _MODULUS[kind]
+        delta = 1 if last is None else (counter - last) % modulus
         if delta == 0:
             self._repeats += 1
             raise FrameError("repeated", f"counter {counter} came again")

@@ -7,22 +7,15 @@ hardware has a file of its own and a line in `LINKS`, and is imported only when 
 from __future__ import annotations
 
 import importlib
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from spikewire.link.codec import (
-    Arm,
-    FrameError,
-    Step,
-    decode_frame,
-    encode_arm,
-    encode_short,
-    encode_step,
-)
+from spikewire.link.codec import Arm, FrameError, Step, decode_frame, encode_arm
 from spikewire.link.framing import Deframer, frame
-from spikewire.link.table import ARM, SHORT, STEP
+from spikewire.link.profile import NOBODY, UNKNOWN, Framer, Info, Payload, Vitals
+from spikewire.link.table import ARM
 
 # scheme of a URI -> module and function that open it
 LINKS: dict[str, tuple[str, str]] = {
@@ -49,7 +42,7 @@ class Link(Protocol):
     may_arm : bool
         Arm requests that come over this link count (option `arm=1`).
     sent, dropped : int
-        Frames handed to the wire, and frames that were not.
+        Steps handed to the wire, and steps that were not.
     """
 
     uri: str
@@ -57,18 +50,18 @@ class Link(Protocol):
     sent: int
     dropped: int
 
-    def send(self, step: Step) -> bool:
-        """Send one frame, or drop it and return False if more than a step's are still queued.
+    def send(self, steps: Sequence[Step], vitals: Vitals = UNKNOWN) -> bool:
+        """Send one step, a `Step` of each bundle; False if it was dropped.
 
-        The link puts its own counter into the frame, one for each slot. It also counts a dropped
-        frame, so that the controller sees the loss as a gap.
+        It is dropped as a whole if more than one step's frames are still queued. The link numbers
+        its messages itself, dropped ones too, so that the controller sees the loss as a gap.
 
         Raises
         ------
         LinkError
             The link has gone away.
         FrameError
-            The step fits into no frame.
+            A value fits into no frame; nothing was sent or counted.
         """
         ...
 
@@ -139,7 +132,7 @@ def options(uri: Uri, more: Mapping[str, tuple[str, ...]] | None = None) -> dict
     return chosen
 
 
-def open_link(uri: str, slots: int = 1) -> Link:
+def open_link(uri: str, info: Info = NOBODY) -> Link:
     """Open the link that a URI names.
 
     Parameters
@@ -147,8 +140,8 @@ def open_link(uri: str, slots: int = 1) -> Link:
     uri : str
         `serial:/dev/ttyTHS1?baud=921600&profile=full|short&stop=1|2`, `null:` or `loopback:`; each
         takes `arm=1`: arm requests that come over it count.
-    slots : int
-        Frames that one step sends: one for each bundle.
+    info : Info
+        What the link will tell of the decoder.
 
     Raises
     ------
@@ -170,26 +163,15 @@ def open_link(uri: str, slots: int = 1) -> Link:
             f"link {uri!r} needs the package {error.name}, which is not installed; "
             "type: pip install pyserial"
         ) from error
-    return cast(Link, opener(parsed, slots))
+    try:
+        return cast(Link, opener(parsed, info))
+    except FrameError as error:  # more units or bundles than the profile has room for
+        raise LinkError(f"link {uri!r}: {error}") from None
 
 
-def step_framer(profile: str) -> Callable[[Step], bytes]:
-    """Return a function from step to frame that numbers the frames of each slot.
-
-    Parameters
-    ----------
-    profile : str
-        "full" or "short".
-    """
-    message, encode = {"full": (STEP, encode_step), "short": (SHORT, encode_short)}[profile]
-    counters: Counter[int] = Counter()
-
-    def to_frame(step: Step) -> bytes:
-        payload = encode(step, counters[step.slot])
-        counters[step.slot] += 1  # after encoding: a refused step leaves no gap
-        return frame(message.type_of(step.slot), payload)
-
-    return to_frame
+def on_serial(payloads: Iterable[Payload]) -> bytes:
+    """Return the messages of one step as they go on a serial line, one after the other."""
+    return b"".join(frame(p.message.type_of(p.slot), p.data) for p in payloads)
 
 
 class ArmReader:
@@ -220,7 +202,7 @@ class LoopbackLink:
     """A link whose far end is in the same process, with faults on command.
 
     The far end takes what `received` returns through a `Deframer` and answers with `answer`. The
-    wire holds the last `keep` frames, 0 for the link that forgets all (`null:`); the time that
+    wire holds the last `keep` steps, 0 for the link that forgets all (`null:`); the time that
     bytes take on it is not simulated.
 
     Attributes
@@ -228,29 +210,30 @@ class LoopbackLink:
     stalled : bool
         While set the wire takes nothing: `send` drops.
     lose, corrupt : int
-        So many of the next frames vanish on the wire, or arrive with one bit wrong.
+        So many of the next steps vanish on the wire, or arrive with one bit wrong.
     delay : int
-        The newest so many frames have not arrived yet.
+        The newest so many steps have not arrived yet.
     """
 
     def __init__(
-        self, uri: str, profile: str = "full", may_arm: bool = False, keep: int = 64
+        self, uri: str, profile: str = "full", may_arm: bool = False, keep: int = 64,
+        info: Info = NOBODY,
     ) -> None:
         self.uri = uri
         self.may_arm = may_arm
         self.sent = self.dropped = 0
         self.stalled = False
         self.lose = self.corrupt = self.delay = 0
-        self._to_frame = step_framer(profile)
+        self._framer = Framer(profile, info)
         self._wire: deque[bytes] = deque(maxlen=keep)
         self._back: deque[Arm] = deque(maxlen=64)
         self._reader = ArmReader()
         self._closed = False
 
-    def send(self, step: Step) -> bool:
-        """Put a frame on the wire, or drop it while the wire is stalled."""
+    def send(self, steps: Sequence[Step], vitals: Vitals = UNKNOWN) -> bool:
+        """Put a step on the wire, or drop it while the wire is stalled."""
         self._check_open()
-        data = bytearray(self._to_frame(step))
+        data = bytearray(on_serial(self._framer.frames(steps, vitals)))
         if self.stalled:
             self.dropped += 1
             return False
@@ -260,7 +243,7 @@ class LoopbackLink:
             return True
         if self.corrupt:
             self.corrupt -= 1
-            data[len(data) // 2] ^= 0x10
+            data[data.index(0) // 2] ^= 0x10  # in the first frame
         self._wire.append(bytes(data))
         return True
 
@@ -290,14 +273,14 @@ class LoopbackLink:
             raise LinkError(f"link {self.uri!r} is closed; open it again with open_link")
 
 
-def open_loopback(uri: Uri, slots: int = 1, keep: int = 64) -> LoopbackLink:
+def open_loopback(uri: Uri, info: Info, keep: int = 64) -> LoopbackLink:
     """Open `loopback:`."""
     chosen = options(uri)
     if uri.path:
         raise LinkError(f"link {uri.text!r} takes no path; type {uri.scheme}:")
-    return LoopbackLink(uri.text, chosen["profile"], chosen["arm"] == "1", keep)
+    return LoopbackLink(uri.text, chosen["profile"], chosen["arm"] == "1", keep, info)
 
 
-def open_null(uri: Uri, slots: int = 1) -> LoopbackLink:
+def open_null(uri: Uri, info: Info) -> LoopbackLink:
     """Open `null:`: steps are checked and encoded as for any link, then forgotten."""
-    return open_loopback(uri, keep=0)
+    return open_loopback(uri, info, keep=0)

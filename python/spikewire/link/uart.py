@@ -12,7 +12,7 @@ import os
 import struct
 import termios
 import tty
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -20,7 +20,8 @@ import serial
 
 from spikewire.link.codec import Arm, Step
 from spikewire.link.framing import DELIMITER
-from spikewire.link.transport import ArmReader, LinkError, Uri, options, parse_uri, step_framer
+from spikewire.link.profile import NOBODY, UNKNOWN, Framer, Info, Vitals
+from spikewire.link.transport import ArmReader, LinkError, Uri, on_serial, options, parse_uri
 
 CHUNK = 4096  # bytes per read; the kernel's own buffer of a line is as large
 BAUDS = (
@@ -204,32 +205,27 @@ class PtyPort:
 
 
 class FrameWriter:
-    """Writes whole frames to a port, or drops them: it never waits and never queues.
+    """Writes whole steps to a port, or drops them: it never waits and never queues.
 
     Parameters
     ----------
     port : Port
-    slots : int, frames of one step
+    room : int, bytes that may still be queued when a step is written: those of one step
     """
 
-    def __init__(self, port: Port, slots: int = 1) -> None:
-        self._port, self._slots, self._room = port, slots, True
+    def __init__(self, port: Port, room: int) -> None:
+        self._port, self._room = port, room
         self._cut = False  # the last frame went out in part
 
-    def write(self, frame: bytes, first: bool = True) -> bool:
-        """Write one frame; False if it was dropped since more than a step's are still queued.
+    def write(self, frames: bytes) -> bool:
+        """Write the frames of one step; False if they were dropped since more are still queued.
 
-        Whether there is room is asked for the first frame of a step and holds for the others: no
-        bundle loses more frames than another.
-
-        A frame that fits only in part is given up, since its age would be wrong by the time its
-        rest goes out. The next one then begins with a delimiter, at which the reader finds back.
+        Frames that fit only in part are given up, since their age would be wrong by the time the
+        rest goes out. The next ones then begin with a delimiter, at which the reader finds back.
         """
-        if first:
-            self._room = self._port.queued() <= self._slots * len(frame)
-        if not self._room:
+        if self._port.queued() > self._room:
             return False
-        data = DELIMITER + frame if self._cut else frame
+        data = DELIMITER + frames if self._cut else frames
         written = self._port.write(data)
         whole = written == len(data)
         if written > 0:
@@ -241,19 +237,20 @@ class SerialLink:
     """A link over a port; see `transport.Link`."""
 
     def __init__(
-        self, port: Port, uri: str, profile: str = "full", may_arm: bool = False, slots: int = 1
+        self, port: Port, uri: str, profile: str = "full", may_arm: bool = False,
+        info: Info = NOBODY,
     ) -> None:
         self.uri = uri
         self.may_arm = may_arm
         self.sent = self.dropped = 0
         self._port = port
-        self._writer = FrameWriter(port, slots)
+        self._writer = FrameWriter(port, len(info.units) * WIRE_BYTES[profile])
         self._reader = ArmReader()
-        self._to_frame = step_framer(profile)
+        self._framer = Framer(profile, info)
 
-    def send(self, step: Step) -> bool:
-        """Write one frame, or drop it if more than one is still queued."""
-        whole = self._writer.write(self._to_frame(step), step.slot == 0)
+    def send(self, steps: Sequence[Step], vitals: Vitals = UNKNOWN) -> bool:
+        """Write one step, or drop it if more than one is still queued."""
+        whole = self._writer.write(on_serial(self._framer.frames(steps, vitals)))
         self.sent += whole
         self.dropped += not whole
         return whole
@@ -275,9 +272,10 @@ def _serial_port(uri: Uri, chosen: dict[str, str]) -> SerialPort:
     return SerialPort(uri.path, int(baud), int(chosen["stop"]))
 
 
-def open_serial(uri: Uri, slots: int = 1) -> SerialLink:
+def open_serial(uri: Uri, info: Info) -> SerialLink:
     """Open `serial:PORT?baud=921600&profile=full|short&stop=1|2&arm=0|1`."""
     chosen = options(uri, OPTIONS)
+    slots = len(info.units)
     size, bits = slots * WIRE_BYTES[chosen["profile"]], 9 + int(chosen["stop"])
     baud = DEFAULT_BAUD[chosen["profile"]] if chosen["baud"] == "auto" else chosen["baud"]
     if uri.path and size * bits / int(baud) > STEP_S:
@@ -288,7 +286,7 @@ def open_serial(uri: Uri, slots: int = 1) -> SerialLink:
             f"a step {1e3 * STEP_S:.1f} ms; raise baud, or take profile=short"
         )
     port = _serial_port(uri, chosen)
-    return SerialLink(port, uri.text, chosen["profile"], chosen["arm"] == "1", slots)
+    return SerialLink(port, uri.text, chosen["profile"], chosen["arm"] == "1", info)
 
 
 def open_port(text: str) -> Port:

@@ -15,6 +15,7 @@ from spikewire.runtime.upkeep import Upkeep
 from spikewire.signals import Floats, InputError, Span, Times
 
 Counts = NDArray[np.uint8]
+NONE_MUTED = np.zeros(0, np.int64)
 
 
 class Decoder:
@@ -83,6 +84,11 @@ class Decoder:
     def good_channels(self) -> int:
         """Channels in use."""
         return self.upkeep.good_channels if self.upkeep else len(self.manifest.channel_map)
+
+    @property
+    def muted(self) -> NDArray[np.int64]:
+        """Units that are not decoded at present."""
+        return np.flatnonzero(self.upkeep.muted) if self.upkeep else NONE_MUTED
 
     def summary(self) -> dict[str, Any]:
         """What ran, ready for JSON."""

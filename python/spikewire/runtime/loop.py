@@ -16,6 +16,7 @@ from spikewire.bundle import arm_id
 from spikewire.io.runlog import RunLog
 from spikewire.io.source import Clock, Source
 from spikewire.link.codec import Step, id16
+from spikewire.link.profile import Vitals
 from spikewire.link.table import N_DRIVES, STATES
 from spikewire.link.transport import Link, LinkError
 from spikewire.runtime.clock import Acquisition
@@ -26,6 +27,7 @@ from spikewire.runtime.spool import Spool
 from spikewire.runtime.window import Cut, Window
 from spikewire.signals import STEP
 
+VITALS_EVERY = 51  # steps; half a second
 BACKLOG_RESET = 6  # overdue steps after which the stream counts as interrupted
 NONE_FIRED = np.zeros(0, np.uint8)
 
@@ -73,6 +75,7 @@ class Loop:
         self._heard = clock.now()  # when the last frame was due
         self._end = 0
         self._gap_s, self._skipped = 0.0, 0
+        self._vitals = Vitals()
 
     def run(self, stop: Callable[[], bool]) -> Tally:
         """Until `stop` says so or the source ends; the last frame is SAFE."""
@@ -155,6 +158,8 @@ class Loop:
         self.tally.age.add(self._age_s())
         self.tally.compute.add(self.clock.now() - started)
         self._prepare()
+        if self.tally.steps % VITALS_EVERY == 0:
+            self._vitals = Vitals(self.tally.age.percentile(99))
 
     def _note(self) -> None:
         """Count the step's spikes and spool them."""
@@ -201,6 +206,7 @@ class Loop:
             drive=tuple(drive), n_mu=d.manifest.n_mu, good_channels=d.good_channels,
             model_id16=self._identity16,
             counts=d.counts if valid and d.counts is not None else NONE_FIRED,
+            muted=d.muted,
         ) for slot, d in enumerate(self.decoders)]
         lost = self._exchange(steps, now)
         self._heard = started
@@ -230,8 +236,7 @@ class Loop:
         lost = None
         for link in self.links:
             try:
-                for step in steps:
-                    link.send(step)
+                link.send(steps, self._vitals)
             except LinkError as error:
                 lost = lost or error
         for link in self.links:
