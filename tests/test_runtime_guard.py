@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from spikewire.link.codec import Arm
 from spikewire.link.table import FAULTS, STATES
-from spikewire.runtime.guard import VALID, Guard, Health
+from spikewire.runtime.guard import RULES, VALID, Guard, Health
 
 ID = 0x1A2B3C4D
 NAME = dict(STATES)
@@ -55,6 +55,22 @@ def armed(now: float = 0.0) -> Guard:
     ({"finite": False}, "FAULT", "nan"),
     ({"clock_fault": True}, "FAULT", "clock"),
     ({"ended": True}, "SAFE", None),
+    ({"duplicates": 0.009}, "READY", None),
+    ({"duplicates": 0.011}, "DEGRADED", "gap"),
+    ({"good": 56 / 64}, "READY", None),
+    ({"good": 55 / 64}, "DEGRADED", "liftoff"),
+    ({"good": 48 / 64}, "DEGRADED", "liftoff"),
+    ({"good": 47 / 64}, "SAFE", "liftoff"),
+    ({"saturated": 8}, "READY", "saturated"),
+    ({"saturated": 9, "artefact": True}, "DEGRADED", "saturated"),
+    ({"implausible": True}, "DEGRADED", "implausible"),
+    ({"late": 0.011}, "DEGRADED", "overrun"),
+    ({"engine_failed": True, "ended": True}, "FAULT", "engine"),
+    ({"link_trouble": True}, "SAFE", "link"),
+    ({"temperature_c": 84.0}, "READY", None),
+    ({"temperature_c": 85.0}, "READY", "thermal"),
+    ({"temperature_c": math.nan}, "READY", None),
+    ({"drifted": True}, "READY", "drift"),
     ({"ended": True, "finite": False}, "FAULT", "nan"),
 ])
 def test_situations(health: dict, state: str, fault: str | None) -> None:
@@ -110,11 +126,57 @@ def test_a_controller_that_just_keeps_asking_does_not_resume(health: dict) -> No
 def test_degraded_keeps_the_arming_it_had_and_takes_no_new_one() -> None:
     guard = armed()
     assert judged(guard, 0.1, age_s=0.03)[0] == "DEGRADED"
-    assert judged(guard, 0.2)[0] == "ACTIVE"
+    for k in range(1, 7):
+        guard.arm(0.1 * k, Arm(1, ID))
+    assert judged(guard, 0.601)[0] == "ACTIVE"
     guard = Guard(ID)
     judged(guard, 0.0, age_s=0.03)
     guard.arm(0.0, Arm(1, ID))
-    assert judged(guard, 0.01)[0] == "READY"
+    assert judged(guard, 0.501)[0] == "READY"
+
+
+def test_degraded_clears_after_half_a_second_that_was_clean() -> None:
+    guard = Guard(ID)
+    judged(guard, 0.0, implausible=True)
+    judged(guard, 0.3, age_s=0.03)
+    state, faults = judged(guard, 0.799)
+    assert (state, faults) == ("DEGRADED", BIT["stale"])
+    assert judged(guard, 0.801) == ("READY", 0)
+
+
+def test_a_request_for_another_model_is_told_for_a_second() -> None:
+    guard = armed()
+    guard.arm(0.1, Arm(1, ID + 1))
+    assert judged(guard, 0.2) == ("ACTIVE", BIT["config"])
+    assert judged(guard, 1.11) == ("READY", 0)
+
+
+def test_the_drive_ramps_up_after_every_arming() -> None:
+    guard = Guard(ID)
+    judged(guard, 0.0)
+    assert guard.ramp(0.0) == 1  # what is only shown is whole
+    for start in (1.0, 3.0):
+        judged(guard, start)
+        ramp = []
+        for k in range(8):
+            guard.arm(start + k / 10, Arm(1, ID))
+            judged(guard, start + k / 10)
+            ramp.append(guard.ramp(start + k / 10))
+        assert ramp == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1, 1, 1])
+    judged(guard, 3.75, age_s=0.03)  # degraded in between: it goes on where it was
+    guard.arm(4.0, Arm(1, ID))
+    guard.arm(4.26, Arm(1, ID))
+    assert judged(guard, 4.27)[0] == "ACTIVE"
+    assert guard.ramp(4.27) == 1
+
+
+def test_every_row_of_the_contract_is_there() -> None:
+    """The events of the contract's table, each by the fault bit that it sets."""
+    wanted = {"stale", "gap", "liftoff", "saturated", "implausible", "overrun", "engine", "nan",
+              "link", "thermal", "clock", "drift", ""}
+    assert {rule.fault for rule in RULES} == wanted
+    assert {BIT["config"], BIT["latched"]} <= set(BIT.values())  # said by arm() and judge()
+    assert len({rule.event for rule in RULES}) == len(RULES)
 
 
 def test_a_fault_latches_until_cleared_and_then_needs_arming() -> None:
@@ -156,11 +218,12 @@ def test_a_request_counts_only_once_it_stands_ready(health: dict | None) -> None
     if health:
         judged(guard, 0.0, **health)
     guard.arm(0.0, Arm(1, ID))
-    assert judged(guard, 0.01)[0] in ("READY", "FAULT")
-    guard.arm(0.02, Arm(2, ID))
-    assert judged(guard, 0.03)[0] == "READY"
-    guard.arm(0.04, Arm(1, ID))
-    assert judged(guard, 0.05)[0] == "ACTIVE"
+    assert judged(guard, 0.01)[0] in ("READY", "FAULT", "DEGRADED")
+    assert judged(guard, 0.52)[0] in ("READY", "FAULT")
+    guard.arm(0.53, Arm(2, ID))
+    assert judged(guard, 0.54)[0] == "READY"
+    guard.arm(0.55, Arm(1, ID))
+    assert judged(guard, 0.56)[0] == "ACTIVE"
 
 
 def test_clearing_disarms() -> None:
@@ -172,6 +235,31 @@ def test_clearing_disarms() -> None:
 AGES = st.sampled_from([0.0, 0.01, 0.03, 0.079, 0.09, 5.0, -0.5, math.nan])
 
 
+HEALTH = st.fixed_dictionaries({"age_s": AGES}, optional={
+    "ready": st.booleans(), "gap_s": st.sampled_from([0.1, -0.1, 1.0]),
+    "duplicates": st.sampled_from([0.005, 0.5]), "good": st.sampled_from([0.9, 0.8, 0.5]),
+    "saturated": st.integers(0, 64), "artefact": st.booleans(), "implausible": st.booleans(),
+    "skipped_in_a_row": st.integers(0, 11), "late": st.sampled_from([0.0, 0.5]),
+    "finite": st.booleans(), "engine_failed": st.booleans(), "link_trouble": st.booleans(),
+    "clock_fault": st.booleans(), "temperature_c": st.sampled_from([20.0, 99.0, math.nan]),
+    "drifted": st.booleans(),
+})
+
+
+def is_fault(h: Health) -> bool:
+    return (h.age_s < -0.001 or not h.finite or h.skipped_in_a_row >= 10 or h.engine_failed
+            or h.clock_fault)
+
+
+def is_safe(h: Health) -> bool:
+    return not h.age_s <= 0.08 or abs(h.gap_s) > 0.25 or h.good < 0.75 or h.link_trouble
+
+
+def is_degraded(h: Health) -> bool:
+    return (h.age_s > 0.02 or h.gap_s != 0 or h.duplicates > 0.01 or h.good < 0.875 or h.artefact
+            or h.implausible or h.skipped_in_a_row >= 3 or h.late > 0.01)
+
+
 class Sequences(RuleBasedStateMachine):
     """Any order of steps and requests keeps the promises."""
 
@@ -179,24 +267,27 @@ class Sequences(RuleBasedStateMachine):
         super().__init__()
         self.guard, self.now, self.state = Guard(ID), 0.0, "BOOT"
         self.asked = -math.inf  # last request that may count
+        self.degraded = -math.inf  # when there was last a reason for it
         self.fault = False
 
-    @rule(dt=st.floats(0, 0.4), age=AGES, ready=st.booleans(), finite=st.booleans(),
-          gap=st.sampled_from([0.0, 0.0, 0.0, 0.1, 1.0]), skipped=st.integers(0, 11))
-    def step(self, dt, age, ready, finite, gap, skipped) -> None:
+    @rule(dt=st.floats(0, 0.4), health=HEALTH)
+    def step(self, dt: float, health: dict[str, object]) -> None:
         self.now += dt
-        health = Health(age, ready, gap, skipped, finite)
-        state, _ = self.guard.judge(self.now, health)
+        h = Health(**health)  # type: ignore[arg-type]
+        state, _ = self.guard.judge(self.now, h)
         self.state = NAME[state]
-        self.fault = self.fault or age < -0.001 or not finite or skipped >= 10
+        self.fault = self.fault or is_fault(h)
         if state in VALID:
-            assert age <= 0.08
-            assert finite
+            assert not is_safe(h)
+            assert not is_fault(h)
         if self.state == "ACTIVE":
-            assert ready
+            assert h.ready
+            assert not is_degraded(h)
             assert self.now - self.asked <= ARM_LAPSE_S + 1e-9
-        if self.fault:
-            assert self.state == "FAULT"
+            assert self.now - self.degraded >= 0.5 - 1e-9
+        assert (self.state == "FAULT") is self.fault
+        if self.state == "DEGRADED" and is_degraded(h):
+            self.degraded = self.now
         if self.state in ("SAFE", "FAULT", "IDLE"):
             self.asked = -math.inf
 

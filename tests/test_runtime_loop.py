@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import tracemalloc
 
@@ -16,6 +17,7 @@ from spikewire.link.table import FAULTS, STATES
 from spikewire.link.transport import LinkError, open_link
 from spikewire.runtime.clock import VirtualClock
 from spikewire.runtime.decoder import Decoder
+from spikewire.runtime.engine import EngineError
 from spikewire.runtime.loop import Loop
 from spikewire.signals import STEP
 
@@ -127,11 +129,11 @@ class Bench:
 def test_one_frame_for_every_step_and_a_last_one(bundle_path) -> None:
     bench = Bench(bundle_path)
     frames = bench.run()
-    assert len(frames) == 61
-    assert bench.states() == ["IDLE"] * 6 + ["READY"] * 54 + ["SAFE"]
+    assert len(frames) == 63  # the last three say that it ends, so that two may be lost
+    assert bench.states() == ["IDLE"] * 6 + ["READY"] * 54 + ["SAFE"] * 3
     assert [f.step for f in frames[:60]] == list(range(1, 61))
-    assert [f.counter for f in frames] == list(range(61))
-    assert all(np.isnan(f.drive[0]) for f in [*frames[:6], frames[-1]])
+    assert [f.counter for f in frames] == list(range(63))
+    assert all(np.isnan(f.drive[0]) for f in [*frames[:6], *frames[-3:]])
     assert not any(np.isnan(f.drive[0]) for f in frames[6:60])
     assert bench.loop.tally.decoded == 54
 
@@ -160,9 +162,9 @@ def test_two_bundles_each_own_a_frame_and_a_drive(bundle_path) -> None:
     spans = [(0, 16), (16, 32)]
     assert bench.identity == arm_id([bundle, bundle], spans)
     assert bench.identity != arm_id([bundle, bundle], spans[::-1])  # swapped grids
-    assert [f.slot for f in frames] == [0, 1] * 61
+    assert [f.slot for f in frames] == [0, 1] * 63
     assert {f.model_id16 for f in frames} == {id16(bench.identity)}  # what the controller knows
-    assert [f.counter for f in frames[::2]] == [f.counter for f in frames[1::2]] == list(range(61))
+    assert [f.counter for f in frames[::2]] == [f.counter for f in frames[1::2]] == list(range(63))
     one, other = frames[0:120:2], frames[1:120:2]
     assert [NAME[f.state] for f in other] == ["IDLE"] * 9 + ["READY"] * 51
     assert [f.step for f in one if len(f.counts) and f.counts[0] == 1] == list(range(10, 61, 5))
@@ -201,18 +203,21 @@ def test_the_newest_step_wins(bundle_path) -> None:
     assert bench.engine.advanced == 60
     assert set(range(7, 61)) - set(bench.engine.decoded) == {21, 22}
     assert bench.loop.tally.missed == 2
-    assert len(frames) == 61 - 2
+    assert len(frames) == 63 - 2
     assert bench.engine.resets == 0
     assert NAME[frames[19].state] == "DEGRADED"  # the step that took 35 ms says its age
 
 
-def test_three_overdue_steps_degrade_one_frame(bundle_path) -> None:
-    bench = Bench(bundle_path)
+def test_three_overdue_steps_degrade(bundle_path) -> None:
+    """And half a second after it, since only what was clean for so long is well again."""
+    bench = Bench(bundle_path, steps=100)
     bench.engine.takes = {20: 0.044}
     frames = bench.run()
     assert bench.loop.tally.missed == 3
-    assert [f.step for f in frames if f.faults & BIT["overrun"]] == [24]
-    assert bench.states()[-2] == "READY"
+    said = [f.step for f in frames if f.faults & BIT["overrun"]]
+    assert said == list(range(24, 24 + len(said)))
+    assert len(said) == pytest.approx(0.5 / PERIOD, abs=1.5)
+    assert bench.states()[-4] == "READY"
 
 
 def test_a_long_stall_counts_as_an_interruption(bundle_path) -> None:
@@ -229,7 +234,7 @@ def test_a_long_stall_counts_as_an_interruption(bundle_path) -> None:
 
 def test_a_gap_degrades_until_the_window_is_full_again(bundle_path) -> None:
     blocks = [(STEP * k + (60 if k >= 20 else 0), STEP, 10 + (k + 1 + (3 if k >= 20 else 0))
-               * PERIOD) for k in range(60)]
+               * PERIOD) for k in range(100)]
     bench = Bench(bundle_path, blocks)
     frames = bench.run()
     assert bench.loop.tally.gaps == 1
@@ -237,10 +242,12 @@ def test_a_gap_degrades_until_the_window_is_full_again(bundle_path) -> None:
     again = next(f for f in frames if f.step == 27).drive[0]
     assert again < 0.5 * before  # what was fired before the gap is forgotten
     gap = [f for f in frames if f.faults & BIT["gap"]]
-    assert len(gap) >= 6
     assert all(NAME[f.state] == "DEGRADED" for f in gap)
-    assert all((f.counts == 15).all() and np.isnan(f.drive[0]) for f in gap[-6:])
-    assert bench.states()[-2] == "READY"
+    hollow = [f for f in gap if f.step <= 26]  # the first window without a hole ends with step 26
+    assert len(hollow) >= 6
+    assert all((f.counts == 15).all() and np.isnan(f.drive[0]) for f in hollow[-5:])
+    assert len(gap) - len(hollow) == pytest.approx(0.5 / PERIOD, abs=1.5)
+    assert bench.states()[-4] == "READY"
 
 
 def test_a_gap_of_more_than_a_quarter_second_is_safe(bundle_path) -> None:
@@ -254,13 +261,13 @@ def test_a_gap_of_more_than_a_quarter_second_is_safe(bundle_path) -> None:
 
 def test_an_engine_that_is_ready_at_once_hides_no_gap(bundle_path) -> None:
     blocks = [(STEP * k + (600 if k >= 20 else 0), STEP, 10 + (k + 1 + (30 if k >= 20 else 0))
-               * PERIOD) for k in range(40)]
+               * PERIOD) for k in range(100)]
     bench = Bench(bundle_path, blocks)
     bench.engine.reset = lambda: None
     frames = bench.run()
     after = next(f for f in frames if f.step == 21)
     assert (NAME[after.state], after.faults & BIT["gap"]) == ("SAFE", BIT["gap"])
-    assert bench.states()[-2] == "READY"
+    assert bench.states()[-4] == "READY"
 
 
 def test_a_restarted_amplifier_is_ready_again_after_a_window(bundle_path) -> None:
@@ -275,7 +282,7 @@ def test_a_restarted_amplifier_is_ready_again_after_a_window(bundle_path) -> Non
     assert states[first : first + 6] == ["SAFE"] * 6
     assert states[first + 6] == "READY"
     assert "FAULT" not in states
-    assert all(f.age_ms < 2 for f in frames[first:-1])
+    assert all(f.age_ms < 2 for f in frames[first:-3])
     # Spikes before the restart have higher counters: they are no reason to hold back later ones.
     assert any(f.counts[0] == 1 for f in frames[first + 7 : first + 20])
 
@@ -363,10 +370,51 @@ def test_an_output_that_is_no_number_is_a_latched_fault(bundle_path) -> None:
     bench = Bench(bundle_path)
     bench.engine.presence[2] = np.nan
     frames = bench.run()
-    assert bench.states()[6:] == ["FAULT"] * 55
+    assert bench.states()[6:] == ["FAULT"] * 57
     assert frames[10].faults & BIT["nan"]
     assert all(np.isnan(f.drive[0]) for f in frames)
     assert all((f.counts == 15).all() for f in frames)
+
+
+def test_an_engine_that_fails_says_fault_three_times_and_ends(bundle_path) -> None:
+    bench = Bench(bundle_path)
+
+    def fails() -> None:
+        if len(bench.engine.decoded) > 20:
+            raise EngineError("CUDA error 700; start the run again")
+
+    decode = bench.engine.decode
+    bench.engine.decode = lambda: (fails(), decode())[1]
+    with pytest.raises(EngineError, match="700"):
+        bench.run()
+    bench.hear()
+    assert bench.states()[-4:] == ["READY"] + ["FAULT"] * 3
+    assert all(f.faults & BIT["engine"] for f in bench.frames[-3:])
+    assert all(np.isnan(f.drive[0]) and (f.counts == 15).all() for f in bench.frames[-3:])
+
+
+@pytest.mark.parametrize(("off", "state"), [(1, "READY"), (3, "DEGRADED"), (5, "SAFE")])
+def test_electrodes_that_come_off(bundle_path, off: int, state: str) -> None:
+    """Masked in the engine, counted in the frame; of 16 channels, at most 2 and 4 may go."""
+    bench = Bench(bundle_path, steps=100)
+    masks: list[int] = []
+    bench.engine.mask = lambda good: masks.append(int(good.sum()))
+    rng, read = np.random.default_rng(0), bench.source.read
+
+    def noise(timeout_s: float) -> list[Block]:
+        blocks = read(timeout_s)
+        for block in blocks:
+            block.counts[:] = rng.integers(-900, 900, block.counts.shape)
+            block.counts[:, :off] *= np.int16(block.first < 50 * STEP)
+        return blocks
+
+    bench.source.read = noise
+    decoder = Decoder(read_bundle(bundle_path), bench.engine, FS, lsb_uv=0.05)
+    bench.loop = Loop(bench.source, [decoder], [bench.link], bench.clock)
+    frames = bench.run()
+    assert masks == [16 - off]
+    assert NAME[frames[45].state] == "READY"
+    assert (NAME[frames[70].state], frames[70].good_channels) == (state, 16 - off)
 
 
 def test_a_lost_link_ends_the_run_and_the_others_hear_safe(bundle_path) -> None:
@@ -405,6 +453,7 @@ def test_memory_does_not_grow(bundle_path) -> None:
         bench.engine.prepared.clear()
         if bench.loop.tally.steps in (1000, 4990) and len(sizes) < 2 and (
                 not sizes or bench.loop.tally.steps == 4990):
+            gc.collect()
             sizes.append((tracemalloc.get_traced_memory()[0], len(bench.source.blocks)))
         return len(sizes) == 2
 

@@ -30,7 +30,7 @@ def test_any_partition_gives_the_same_cuts(sizes: list[int], start: int) -> None
     assert np.array_equal(np.concatenate([c.emg for c in cuts]), STREAM * 0.25)
 
 
-@pytest.mark.parametrize("jump", [1, 7, 20, 5000, -1, -40, -100_000])
+@pytest.mark.parametrize("jump", [1, 7, 20, 5000, -513, -100_000])
 @pytest.mark.parametrize("before", [20, 33])
 def test_a_jump_restarts_and_reports_its_length(jump: int, before: int) -> None:
     window = Window(3, 1.0)
@@ -41,9 +41,27 @@ def test_a_jump_restarts_and_reports_its_length(jump: int, before: int) -> None:
     assert np.array_equal(cuts[0].emg, STREAM[100:120])
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 60)), max_size=25))
+def test_samples_that_come_again_are_thrown_away(blocks: list[tuple[int, int]]) -> None:
+    """Packets that are repeated, or overlap: the steps are those of the stream, gap-free."""
+    window, cuts, have, again = Window(3, 1.0), [], 0, 0
+    for new, back in blocks:
+        start = max(0, have - back)
+        stop = min(max(have, start + new), len(STREAM))
+        cuts += push(window, start, STREAM[start:stop])
+        again += have - start
+        have = max(have, stop)
+    assert [c.end for c in cuts] == [20 * (k + 1) for k in range(have // 20)]
+    assert all(c.gap == 0 for c in cuts)
+    assert np.array_equal(np.concatenate([c.emg for c in cuts] or [STREAM[:0]]),
+                          STREAM[: 20 * (have // 20)])
+    assert window.duplicates == again
+
+
 def test_two_jumps_before_a_step_report_the_larger() -> None:
     """Else a loss of 1000 samples hides behind a later one of 5, and both behind their sum."""
-    for jumps in [(1000, 5), (5, 1000), (1000, -1000)]:
+    for jumps in [(1000, 5), (5, 1000), (600, -1000)]:
         window, at = Window(3, 1.0), 0
         push(window, at, STREAM[:10])
         at += 10

@@ -115,6 +115,9 @@ class Stop:
         return self.signalled or (self.until is not None and self.clock.now() >= self.until)
 
 
+INT16_RAIL = 32767  # counts; most amplifiers send 16 bits
+
+
 def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
     """Bundle, source, engine, links and log, in an order that fails before anything is written."""
     from spikewire.bundle import arm_id
@@ -169,7 +172,9 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
         if not args.no_upkeep and engine.for_control and bundle.moments():
             upkeep = Upkeep(bundle, engine, inline=args.pace == "max")
             opened.callback(upkeep.close)
-        decoders.append(Decoder(bundle, engine, source.fs_hz, channels, upkeep))
+        rail_uv = getattr(source, "rail_uv", INT16_RAIL * source.lsb_uv)
+        decoders.append(Decoder(bundle, engine, source.fs_hz, channels, upkeep, source.lsb_uv,
+                                rail_uv))
     loop = Loop(source, decoders, links, clock)
     if args.trains:
         loop.spool = Spool()

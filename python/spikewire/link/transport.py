@@ -43,12 +43,15 @@ class Link(Protocol):
         Arm requests that come over this link count (option `arm=1`).
     sent, dropped : int
         Steps handed to the wire, and steps that were not.
+    trouble : bool
+        The wire takes nothing at present, and what can be done about it is being done.
     """
 
     uri: str
     may_arm: bool
     sent: int
     dropped: int
+    trouble: bool
 
     def send(self, steps: Sequence[Step], vitals: Vitals = UNKNOWN) -> bool:
         """Send one step, a `Step` of each bundle; False if it was dropped.
@@ -222,7 +225,7 @@ class LoopbackLink:
         self.uri = uri
         self.may_arm = may_arm
         self.sent = self.dropped = 0
-        self.stalled = False
+        self.stalled = self.trouble = False
         self.lose = self.corrupt = self.delay = 0
         self._framer = Framer(profile, info)
         self._wire: deque[bytes] = deque(maxlen=keep)

@@ -243,6 +243,7 @@ class SerialLink:
         self.uri = uri
         self.may_arm = may_arm
         self.sent = self.dropped = 0
+        self.trouble = False  # a port that went away is an error, a full one drops
         self._port = port
         self._writer = FrameWriter(port, len(info.units) * WIRE_BYTES[profile])
         self._reader = ArmReader()

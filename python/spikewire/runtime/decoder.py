@@ -11,8 +11,9 @@ from spikewire.bundle import Bundle
 from spikewire.decide import Decide
 from spikewire.runtime.drive import Drive
 from spikewire.runtime.engine import Engine
+from spikewire.runtime.quality import Firing, Samples
 from spikewire.runtime.upkeep import Upkeep
-from spikewire.signals import Floats, InputError, Span, Times
+from spikewire.signals import STEP, Floats, InputError, Span, Times
 
 Counts = NDArray[np.uint8]
 NONE_MUTED = np.zeros(0, np.int64)
@@ -29,6 +30,7 @@ class Decoder:
     channels : Span or None
         Channels of the source [first, stop) that the bundle decodes; None is all.
     upkeep : Upkeep or None
+    lsb_uv, rail_uv : float, of the source: a count, and the converter's end
 
     Attributes
     ----------
@@ -36,11 +38,13 @@ class Decoder:
         Spikes of the newest step; None if it was not decoded.
     times : int64 (n_mu,), of those that count
     finite : bool, whether the engine's answer was made of numbers
+    samples : Samples, what the channels say about themselves
+    firing : Firing
     """
 
     def __init__(
         self, bundle: Bundle, engine: Engine, fs_hz: float, channels: Span | None = None,
-        upkeep: Upkeep | None = None,
+        upkeep: Upkeep | None = None, lsb_uv: float = 0.0, rail_uv: float = float("inf"),
     ) -> None:
         m = bundle.manifest
         self.bundle, self.manifest, self.engine, self.upkeep = bundle, m, engine, upkeep
@@ -52,13 +56,22 @@ class Decoder:
         self.counts: Counts | None = None
         self.times: Times = np.zeros(m.n_mu, np.int64)
         self.finite = True
+        self._map = np.array(m.channel_map)
+        self.samples = Samples(len(self._map), fs_hz, lsb_uv, rail_uv)
+        self.firing = Firing(m.n_mu, STEP / fs_hz)
+        self._masked = self.samples.bad
 
     def consume(self, emg: Floats) -> None:
         """Take 20 samples of all channels of the source."""
         mine = emg[:, self._channels]
         self.engine.advance(mine)
+        self.samples.step(mine[:, self._map])
+        bad = self.samples.bad
         if self.upkeep:
-            self.upkeep.step(mine)
+            self.upkeep.step(mine, bad)
+        elif (bad != self._masked).any():
+            self._masked = bad
+            self.engine.mask(~bad)
         self.counts = None
 
     def decode(self, end: int) -> None:
@@ -70,11 +83,14 @@ class Decoder:
             if self.upkeep:  # a source that has lost its unit says nothing
                 presence[self.upkeep.muted] = 0
             self.counts, self.times = self._decide.step(end, presence, position)
-        self.drive.step(None if self.counts is None else int(self.counts.sum()))
+        self.firing.step(self.counts)
+        if not self.samples.artefact:  # else the drive stays as it was
+            self.drive.step(None if self.counts is None else int(self.counts.sum()))
 
     def interrupted(self) -> None:
         """Forget what lies before a hole in the stream."""
         self.engine.reset()
+        self.samples.reset()
         if self.upkeep:
             self.upkeep.reset()
         self._decide.reset()
@@ -83,7 +99,7 @@ class Decoder:
     @property
     def good_channels(self) -> int:
         """Channels in use."""
-        return self.upkeep.good_channels if self.upkeep else len(self.manifest.channel_map)
+        return self.upkeep.good_channels if self.upkeep else int((~self._masked).sum())
 
     @property
     def muted(self) -> NDArray[np.int64]:

@@ -1,10 +1,14 @@
 """The guard: what state the decoder is in, and whether its drive may be used.
 
-A table of conditions, strongest last. States and faults are those of the message table.
+`RULES` is the whole of it: what is looked at, where its limit lies, what follows. States and faults
+are those of the message table. FAULT latches until a controller clears it; SAFE and IDLE end the
+arming; DEGRADED lingers until half a second was clean.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from spikewire.link.codec import Arm
@@ -15,40 +19,103 @@ BOOT, IDLE, READY, ACTIVE, DEGRADED, SAFE, FAULT = (
     for wanted in ("BOOT", "IDLE", "READY", "ACTIVE", "DEGRADED", "SAFE", "FAULT")
 )
 BIT = {name: 1 << bit for bit, name in FAULTS.items()}
-AGE_DEGRADED_S, AGE_SAFE_S = 0.020, 0.080
-AGE_IMPOSSIBLE_S = -0.001
-GAP_SAFE_S = 0.25
-SKIPPED_DEGRADED, SKIPPED_FAULT = 3, 10
+AGE_SAFE_S = 0.080
 ARM_LAPSE_S = 0.3  # a controller refreshes its request ten times a second
+LINGER_S = 0.5  # of DEGRADED after the last reason for it
+RAMP_S = 0.5  # from arming to the whole drive
+MISMATCH_S = 1.0  # for which a request with another model's id is told
 DISARM, ARM, CLEAR = 0, 1, 2
 VALID = (READY, ACTIVE, DEGRADED)  # states whose drive is a number
 
 
 @dataclass(frozen=True)
 class Health:
-    """What the loop knows at a step."""
+    """What the loop knows at a step.
+
+    Attributes
+    ----------
+    age_s : float, of the newest sample that the engines have
+    ready : bool, every engine has enough samples
+    gap_s : float, samples lost (negative: the counter went back), until a window is whole again
+    duplicates : float, share of samples that came again, in the last second
+    good : float, share of channels in use, of the bundle that has fewest
+    saturated : int, channels at the converter's end
+    artefact, implausible : bool, of the samples, of the spikes; see quality.py
+    skipped_in_a_row : int, overdue steps
+    late : float, share of steps of the last ten seconds whose age was above 30 ms
+    finite : bool, the engines' answers are numbers
+    engine_failed, link_trouble, clock_fault, ended : bool
+    temperature_c : float, NaN if nobody knows
+    drifted : bool, a unit's source has been lost
+    """
 
     age_s: float
     ready: bool = True
     gap_s: float = 0.0
+    duplicates: float = 0.0
+    good: float = 1.0
+    saturated: int = 0
+    artefact: bool = False
+    implausible: bool = False
     skipped_in_a_row: int = 0
+    late: float = 0.0
     finite: bool = True
+    engine_failed: bool = False
+    link_trouble: bool = False
     clock_fault: bool = False
     ended: bool = False
+    temperature_c: float = math.nan
+    drifted: bool = False
 
 
-# state, fault bit, condition; a later row that holds wins the state, every row sets its bit.
+@dataclass(frozen=True)
+class Rule:
+    """One row.
+
+    Attributes
+    ----------
+    event : str
+    state : int or None, at least this while it holds; None sets the fault bit only
+    fault : str, bit of FAULTS, or ""
+    limit : float, in `unit`
+    holds : (health, limit) -> bool
+    """
+
+    event: str
+    state: int | None
+    fault: str
+    limit: float
+    unit: str
+    holds: Callable[[Health, float], bool]
+
+
+# A later row that holds wins the state; every row that holds sets its bit.
 RULES = (
-    (IDLE, None, lambda h: not h.ready),
-    (DEGRADED, "overrun", lambda h: h.skipped_in_a_row >= SKIPPED_DEGRADED),
-    (DEGRADED, "stale", lambda h: h.age_s > AGE_DEGRADED_S),
-    (DEGRADED, "gap", lambda h: h.gap_s != 0),
-    (SAFE, "gap", lambda h: abs(h.gap_s) > GAP_SAFE_S),
-    (SAFE, "stale", lambda h: not h.age_s <= AGE_SAFE_S),  # so that an age of NaN is none
-    (SAFE, None, lambda h: h.ended),
-    (FAULT, "overrun", lambda h: h.skipped_in_a_row >= SKIPPED_FAULT),
-    (FAULT, "clock", lambda h: h.clock_fault or h.age_s < AGE_IMPOSSIBLE_S),
-    (FAULT, "nan", lambda h: not h.finite),
+    Rule("too few samples yet", IDLE, "", 0, "", lambda h, x: not h.ready),
+    Rule("hot", None, "thermal", 85, "degC", lambda h, x: h.temperature_c >= x),
+    Rule("a unit's source is lost", None, "drift", 0, "", lambda h, x: h.drifted),
+    Rule("channels at their end", None, "saturated", 0, "channels", lambda h, x: h.saturated > x),
+    Rule("EMG is old", DEGRADED, "stale", 0.020, "s", lambda h, x: h.age_s > x),
+    Rule("samples lost", DEGRADED, "gap", 0, "s", lambda h, x: h.gap_s != x),
+    Rule("samples came again", DEGRADED, "gap", 0.01, "of them", lambda h, x: h.duplicates > x),
+    Rule("electrodes off", DEGRADED, "liftoff", 56 / 64, "of them", lambda h, x: h.good < x),
+    Rule("motion artefact", DEGRADED, "saturated", 8, "channels", lambda h, x: h.artefact),
+    Rule("firing that cannot be", DEGRADED, "implausible", 60, "pulse/s",
+         lambda h, x: h.implausible),
+    Rule("steps overdue", DEGRADED, "overrun", 3, "in a row", lambda h, x: h.skipped_in_a_row >= x),
+    Rule("often late", DEGRADED, "overrun", 0.01, "of the steps", lambda h, x: h.late > x),
+    Rule("most electrodes off", SAFE, "liftoff", 48 / 64, "of them", lambda h, x: h.good < x),
+    Rule("many samples lost", SAFE, "gap", 0.25, "s", lambda h, x: abs(h.gap_s) > x),
+    # so that an age of NaN is none
+    Rule("EMG is too old", SAFE, "stale", AGE_SAFE_S, "s", lambda h, x: not h.age_s <= x),
+    Rule("the link cannot send", SAFE, "link", 0, "", lambda h, x: h.link_trouble),
+    Rule("the run ends", SAFE, "", 0, "", lambda h, x: h.ended),
+    Rule("far too many overdue", FAULT, "overrun", 10, "in a row",
+         lambda h, x: h.skipped_in_a_row >= x),
+    Rule("time runs wrong", FAULT, "clock", -0.001, "s",
+         lambda h, x: h.clock_fault or h.age_s < x),
+    Rule("no number", FAULT, "nan", 0, "", lambda h, x: not h.finite),
+    Rule("the engine failed", FAULT, "engine", 0, "", lambda h, x: h.engine_failed),
 )
 
 
@@ -69,6 +136,9 @@ class Guard:
         self._age_limit_s = AGE_SAFE_S
         self._latched = 0
         self._must_let_go = False
+        self._lingers_until, self._lingering = float("-inf"), 0
+        self._mismatch_until = float("-inf")
+        self._active_from = 0.0
         self.state = BOOT
 
     def arm(self, now: float, request: Arm) -> None:
@@ -80,6 +150,8 @@ class Guard:
         if request.request == DISARM:
             self._armed_until, self._must_let_go = float("-inf"), False
         if request.model_id != self.arm_id:
+            if request.request == ARM:
+                self._mismatch_until = now + MISMATCH_S
             return
         if request.request == CLEAR:
             self._latched, self._must_let_go = 0, False
@@ -95,13 +167,19 @@ class Guard:
 
     def judge(self, now: float, health: Health) -> tuple[int, int]:
         """State and fault bits of this step."""
-        state, faults = READY, 0
-        for rule_state, fault, holds in RULES:
-            if holds(health):
-                state = rule_state
-                faults |= BIT[fault] if fault else 0
+        state, faults = READY, BIT["config"] if now <= self._mismatch_until else 0
+        degraded = 0
+        for rule in RULES:
+            if rule.holds(health, rule.limit):
+                state = state if rule.state is None else rule.state
+                faults |= BIT.get(rule.fault, 0)
+                degraded |= BIT[rule.fault] if rule.state == DEGRADED else 0
         if not health.age_s <= self._age_limit_s and state != FAULT:
             state, faults = SAFE, faults | BIT["stale"]
+        if state == DEGRADED:
+            self._lingers_until, self._lingering = now + LINGER_S, degraded
+        elif now < self._lingers_until and state == READY:
+            state, faults = DEGRADED, faults | self._lingering
         if state == FAULT:
             self._latched |= faults
         if self._latched:
@@ -111,5 +189,16 @@ class Guard:
             self._armed_until = float("-inf")  # what comes back is READY, never ACTIVE
         if state == READY and now <= self._armed_until:
             state = ACTIVE
+        if state == ACTIVE and self.state not in (ACTIVE, DEGRADED):
+            self._active_from = now
         self.state = state
         return state, faults
+
+    def ramp(self, now: float) -> float:
+        """Share of the drive that may be sent: while ACTIVE it grows from 0 within half a second.
+
+        Armed anew, also after a fault, nobody is handed a whole drive at once.
+        """
+        if self.state != ACTIVE:
+            return 1.0
+        return min(1.0, (now - self._active_from) / RAMP_S)

@@ -21,12 +21,15 @@ from spikewire.link.table import N_DRIVES, STATES
 from spikewire.link.transport import Link, LinkError
 from spikewire.runtime.clock import Acquisition
 from spikewire.runtime.decoder import Decoder
+from spikewire.runtime.engine import EngineError
 from spikewire.runtime.guard import DEGRADED, VALID, Guard, Health
 from spikewire.runtime.meter import Meter
 from spikewire.runtime.spool import Spool
 from spikewire.runtime.window import Cut, Window
 from spikewire.signals import STEP
 
+LAST_FRAMES, LAST_PAUSE_S = 3, 0.002  # the slowest line carries a short frame in 2 ms
+LATE_S = 0.030
 VITALS_EVERY = 51  # steps; half a second
 BACKLOG_RESET = 6  # overdue steps after which the stream counts as interrupted
 NONE_FIRED = np.zeros(0, np.uint8)
@@ -76,6 +79,10 @@ class Loop:
         self._end = 0
         self._gap_s, self._skipped = 0.0, 0
         self._vitals = Vitals()
+        # shares of the last ten seconds and of the last second, forgotten exponentially
+        self._late = self._again = 0.0
+        self._duplicates = 0
+        self._failed = False
 
     def run(self, stop: Callable[[], bool]) -> Tally:
         """Until `stop` says so or the source ends; the last frame is SAFE."""
@@ -94,14 +101,20 @@ class Loop:
                     self._step(cut)
                 if not due and self.clock.now() >= self._heard + 2 * self._period_s:
                     self._silence()
+        except EngineError:
+            self._failed = True
+            raise
         finally:
             self._ended()
         return self.tally
 
     def _ended(self) -> None:
-        """The last frames: SAFE, nothing counted."""
+        """The last frames, three so that one may be lost: SAFE or FAULT, nothing counted."""
         self._silent_decoders()
-        self._send(Health(self._age_s(), ended=True), self.clock.now())
+        for _ in range(LAST_FRAMES):
+            health = Health(self._age_s(), ended=True, engine_failed=self._failed)
+            self._send(health, self.clock.now())
+            self.clock.sleep_until(self.clock.now() + LAST_PAUSE_S)
 
     def _silent_decoders(self) -> None:
         """No counts of this step."""
@@ -126,6 +139,9 @@ class Loop:
             decoder.consume(cut.emg)
         self._end = cut.end
         self.tally.steps += 1
+        again = self._window.duplicates - self._duplicates
+        self._duplicates += again
+        self._again += (again / STEP - self._again) / 102
 
     def _interrupted(self, gap_s: float) -> None:
         """Forget what lies before a hole in the stream."""
@@ -151,11 +167,12 @@ class Loop:
             if not cut.gap:  # a step right after a gap says so, whatever the engine
                 self._gap_s = 0.0
         self._note()
-        health = Health(self._age_s(), self._ready, self._gap_s, self._skipped,
-                        all(d.finite for d in self.decoders), self._acquisition.fault)
+        health = self._health(self._ready)
         self._skipped = 0
         self._send(health, started)
-        self.tally.age.add(self._age_s())
+        age_s = self._age_s()
+        self.tally.age.add(age_s)
+        self._late += ((age_s > LATE_S) - self._late) / 1024
         self.tally.compute.add(self.clock.now() - started)
         self._prepare()
         if self.tally.steps % VITALS_EVERY == 0:
@@ -181,10 +198,25 @@ class Loop:
         """No new samples for two periods: say so, with the true age, once a period."""
         self.tally.silent += 1
         ready = self._ready and self.tally.steps > 0
-        health = Health(self._age_s(), ready, self._gap_s, clock_fault=self._acquisition.fault)
+        health = self._health(ready)
         self._silent_decoders()
         self._send(health, self.clock.now() - self._period_s)
         self._prepare()
+
+    def _health(self, ready: bool) -> Health:
+        """Everything that the guard looks at."""
+        decoders = self.decoders
+        return Health(
+            self._age_s(), ready, self._gap_s, self._again,
+            min(d.good_channels / len(d.manifest.channel_map) for d in decoders),
+            sum(int(d.samples.saturated.sum()) for d in decoders),
+            any(d.samples.artefact for d in decoders),
+            any(d.firing.implausible for d in decoders), self._skipped,
+            self._late, all(d.finite for d in decoders),
+            link_trouble=any(k.trouble for k in self.links if k.may_arm),
+            clock_fault=self._acquisition.fault, temperature_c=self._vitals.temperature_c,
+            drifted=any(len(d.muted) for d in decoders),
+        )
 
     def _age_s(self) -> float:
         """Age of the newest sample that the engine has; 0 before there is one."""
@@ -198,7 +230,8 @@ class Loop:
         state, faults = self.guard.judge(now, health)
         self.tally.states[STATES[state]] = self.tally.states.get(STATES[state], 0) + 1
         valid = state in VALID and (health.ready or state != DEGRADED)
-        drive = [d.drive.value if valid else float("nan") for d in self.decoders]
+        ramp = self.guard.ramp(now)
+        drive = [ramp * d.drive.value if valid else float("nan") for d in self.decoders]
         drive += [float("nan")] * (N_DRIVES - len(drive))
         steps = [Step(
             slot=slot, state=state, step=self.tally.steps, faults=faults,

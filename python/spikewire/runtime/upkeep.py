@@ -168,8 +168,11 @@ class Electrodes:
         self._noise = np.zeros((FOLLOW, len(self._was)))
         self._seen, self._well = 0, np.zeros(len(self._was), int)
 
-    def step(self, emg: Floats) -> bool:
-        """Take 20 samples (20, channels); whether the verdict has changed."""
+    def step(self, emg: Floats, bad: NDArray[np.bool_] | None = None) -> bool:
+        """Take 20 samples (20, channels); whether the verdict has changed.
+
+        `bad` (channels,) are out whatever their power says.
+        """
         x = np.concatenate([self._before, emg])
         self._before = x[-len(self._before) :]
         high = sum(w * x[k : k + STEP] for k, w in enumerate(HIGH_PASS))
@@ -184,6 +187,8 @@ class Electrodes:
         usual = max(float(np.median(gain)), 1e-6)
         noisy = np.sqrt(noise) > NOISY * self._rms * max(usual, 1)
         well = (power > 0) & (gain > DEAD * usual) & ~noisy
+        if bad is not None:
+            well &= ~bad
         self._well = np.where(well, self._well + 1, 0)
         good = np.where(self.good, well, self._well >= WELL_STEPS)
         changed = bool((good != self.good).any())
@@ -241,14 +246,17 @@ class Upkeep:
         self._filled = TEND_STEPS * (self._filled // TEND_STEPS % 2)  # the same half from its start
         self.electrodes.reset()
 
-    def step(self, emg: Floats) -> None:
-        """Take the 20 samples (20, channels of the source) that the engine has just had."""
+    def step(self, emg: Floats, bad: NDArray[np.bool_] | None = None) -> None:
+        """Take the 20 samples (20, channels of the source) that the engine has just had.
+
+        `bad` (channels in use,) are channels that cannot be believed, whatever their power.
+        """
         new = emg[:, self._map] * self._input_scale
         half, at = divmod(self._filled, TEND_STEPS)
         self._helper.emg[half % 2, STEP * at : STEP * (at + 1)] = new
         self._filled += 1
         self._step += 1
-        if self.electrodes.step(new):
+        if self.electrodes.step(new, bad):
             self._engine.mask(self.electrodes.good)
             self._lost = True
         self._collect()

@@ -10,6 +10,8 @@ import numpy as np
 from spikewire.io.source import Block
 from spikewire.signals import STEP, Floats
 
+RESTARTED = 512  # samples: a counter that goes back further is that of a restarted amplifier
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -37,6 +39,11 @@ class Window:
     ----------
     channels : int
     lsb_uv : float
+
+    Attributes
+    ----------
+    duplicates : int
+        Samples that had come before, and were thrown away.
     """
 
     def __init__(self, channels: int, lsb_uv: float) -> None:
@@ -45,16 +52,22 @@ class Window:
         self._next: int | None = None
         self._lsb_uv = np.float32(lsb_uv)
         self._gap = 0
+        self.duplicates = 0
 
     def push(self, block: Block) -> Iterator[Cut]:
         """Take a block; yield every step that it completes.
 
         Samples of an incomplete step before a gap are dropped: the step would span the hole.
         """
-        if self._next is not None and block.first != self._next:
-            self._gap = max(self._gap, block.first - self._next, key=abs)
+        expected = block.first if self._next is None else self._next
+        end, at = block.first + len(block.counts), 0
+        if 0 < expected - block.first <= RESTARTED:
+            at = min(expected - block.first, len(block.counts))  # these have come before
+            self.duplicates += at
+            end = max(end, expected)
+        elif block.first != expected:
+            self._gap = max(self._gap, block.first - expected, key=abs)
             self._filled = 0
-        at = 0
         while at < len(block.counts):
             take = min(STEP - self._filled, len(block.counts) - at)
             np.multiply(block.counts[at : at + take], self._lsb_uv,
@@ -64,4 +77,4 @@ class Window:
             if self._filled == STEP:
                 yield Cut(block.first + at, self._rest.copy(), self._gap)
                 self._filled, self._gap = 0, 0
-        self._next = block.first + len(block.counts)
+        self._next = end
