@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 REF := build/reference
 
 ROBUST = $(BIN)/mu-study robustness
-.PHONY: demo test bench soak reference lint clean
+.PHONY: demo test bench soak soak-engine reference lint clean
 
 demo: $(READY)
 	$(BIN)/mu-demo $(if $(REC),--recording "$(REC)")
@@ -33,6 +33,18 @@ soak: $(READY)
 	$(if $(REC),$(BIN)/mu-decompose "$(REC)" --out build/soak/trains.npz && \
 	  $(BIN)/mu-study recording "$(REC)" --labels build/soak/trains.npz --other "$(REC)" \
 	  --blocks 8:13,13:18,18:24 --keep build/soak/recording --out docs/reports/recording.json)
+
+# The engine at the pace of use: 35 minutes. Each report is JSON, and a page with plots beside it.
+PACED = $(BIN)/python -m pytest -q benchmarks/test_bench_paced.py --benchmark-only -o timeout=4000
+soak-engine: $(READY)
+	mkdir -p build/soak
+	$(PACED) -k "paced_loop and recommended" --seconds 600 --repeat 3 --report build/soak/loop.json
+	$(PACED) -k memory --simulated 3600 --report build/soak/memory.json
+	$(PACED) -k grids --seconds 60 --report build/soak/grids.json
+	cp build/soak/loop.json build/soak/memory.json build/soak/grids.json docs/reports/
+	cmake -S . -B build/sanitized -DSPW_TESTS=ON -DSPW_SANITIZE=ON && cmake --build build/sanitized
+	$(BIN)/python tests/weights_seeds.py build/soak/seeds
+	build/sanitized/fuzz_weights 620 build/soak/seeds/*.bin
 
 # models/reference.mub and what it scores on the muscle's next contraction; 7 minutes.
 reference: $(READY)
