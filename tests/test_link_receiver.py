@@ -18,10 +18,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from spikewire.link.codec import Step, encode_short, encode_step
+from spikewire.link.codec import Step, encode_short, encode_step, step_values
 from spikewire.link.packing import pack
 from spikewire.link.receiver import ACTIVE, Ages, Receiver
-from spikewire.link.table import INFO, INFO2, SHORT, STATES, STEP, table_number
+from spikewire.link.table import (
+    DRIVE,
+    INFO,
+    INFO2,
+    SHORT,
+    STATES,
+    STEP,
+    Message,
+    table_number,
+)
 
 STATE = {name: key for key, name in STATES.items()}
 T = 20 / 2048  # seconds per step
@@ -165,7 +174,7 @@ def test_nothing_is_usable_before_both_infos_say_this_table() -> None:
 def test_infos_hold_for_two_seconds() -> None:
     receiver = running()
     for number in range(3, 400):
-        step = Step(counter=number % 256, state=ACTIVE, age_ms=1.0, drive=(1.0,) * 4)
+        step = Step(counter=number % 256, step=number, state=ACTIVE, age_ms=1.0, drive=(1.0,) * 4)
         receiver.accept(STEP, 0, encode_step(step), number * T)
         assert receiver.usable(number * T) is (number * T <= 2 * T + 2)
 
@@ -453,6 +462,42 @@ def test_frames_that_waited_in_a_buffer_are_too_old(clock_s: float) -> None:
         usable.append(receiver.usable(now))
     assert usable == [150 - k <= 0.078 * 102.4 for k in range(100, 151)]
     assert receiver.stats.late == usable.count(False)
+
+
+def test_an_active_frame_from_the_past_is_rejected() -> None:
+    """A logger that plays back, with counters that fit; a decoder that restarts is not ACTIVE."""
+    receiver = running()
+    assert give(receiver, 3, 3 * T, step=1) is None
+    assert receiver.stats.rejected == {"old": 1}
+    assert give(receiver, 4, 4 * T, step=4) is not None
+    assert give(receiver, 5, 5 * T, step=0, state=STATE["IDLE"]) is not None
+    assert give(receiver, 6, 6 * T, step=1) is not None
+
+
+@pytest.mark.parametrize("message", [SHORT, DRIVE])
+def test_frames_without_a_time_tell_it_by_their_step(message: Message) -> None:
+    """The same half second; steps of 16 bits wrap in between."""
+    receiver, start = Receiver(model_id=7), 65536 - 110
+
+    def hear(number: int, now: float, state: int = ACTIVE) -> None:
+        introduce(receiver, now)
+        step = Step(state=state, counter=number, step=start + number, age_ms=2.0,
+                    drive=(10.0,) * 4, model_id16=7)
+        receiver.accept(message, 0, pack(message, step_values(step, message)), now)
+
+    for number in range(100):
+        hear(number, 50 + number * T)
+        assert receiver.usable(50 + number * T) or number < 2
+    now, usable = 50 + 100 * T + 0.5, []
+    for number in range(100, 151):
+        hear(number, now)
+        usable.append(receiver.usable(now))
+    assert usable == [now - (50 + k * T) <= 0.078 for k in range(100, 151)]
+    # Samples that were lost are no steps: the decoder is DEGRADED meanwhile, then young again.
+    for number in range(151, 221):
+        now = 60 + number * T
+        hear(number, now, STATE["DEGRADED"] if number < 205 else ACTIVE)
+        assert receiver.usable(now) is (number >= 205)
 
 
 @pytest.mark.parametrize("ppm", [-150, 150])

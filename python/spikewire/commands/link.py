@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from spikewire.commands import guarded
+from spikewire.commands import check_out, guarded, progress
+from spikewire.durable import write_durably
 from spikewire.link.codec import Arm, Step, encode_arm, id16
 from spikewire.link.framing import Deframer, frame
 from spikewire.link.profile import Info
@@ -246,6 +247,47 @@ def _send(args: argparse.Namespace) -> int:
     return 0
 
 
+def _soak(args: argparse.Namespace) -> int:
+    """Run `mu-link soak`."""
+    from spikewire.link import soak
+    from spikewire.runtime.guard import Guard, Health
+    from spikewire.signals import InputError
+
+    names = soak.ON_CAN if args.profile == "classic" else tuple(soak.FAULTS)
+    chosen = [name for name in names if args.only in name]
+    if not chosen:
+        raise InputError(f"--only {args.only!r}: no fault of profile {args.profile} has this in "
+                         f"its name; there are {', '.join(names)}")
+    out = check_out(args.out, ".json") if args.out else None
+    rows = []
+    with progress("mu-link soak") as report:
+        for k, name in enumerate(chosen):
+            report(k / len(chosen), name)
+            rows.append(soak.soak(name, args.trials, args.seed, args.profile, Guard, Health))
+    if out:
+        content = json.dumps({"seed": args.seed, "rows": rows}, indent=1) + "\n"
+        write_durably(out, lambda file: file.write(content.encode()))
+    wrong = sum(soak.broken(row) for row in rows)
+    if args.json:
+        print(json.dumps(rows))
+    else:
+        Console(width=None if sys.stdout.isatty() else 160).print(soak_table(rows))
+        print(f"promises broken: {wrong}")
+    return 1 if wrong else 0
+
+
+def soak_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """What each kind of fault did."""
+    table = Table(title="faults on a simulated clock")
+    heads = [head for head in rows[0] if head != "profile"]
+    for head in heads:
+        table.add_column(head.replace("_", " "), justify="left" if head == "fault" else "right")
+    for row in rows:
+        table.add_row(*(f"{row[h]:.2g}" if isinstance(row[h], float) else str(row[h])
+                        for h in heads))
+    return table
+
+
 def _seconds(text: str) -> float:
     """Parse a time that is positive."""
     value = float(text)
@@ -282,6 +324,14 @@ def parser() -> argparse.ArgumentParser:
     send = commands.add_parser("send", help="send a test pattern at 102.4 Hz")
     send.add_argument("uri", metavar="URI", help=f"such as '{EXAMPLE}'")
     send.add_argument("--model", type=_model_id, default=0, metavar="HEX", help="id in frames")
+    soak = commands.add_parser("soak", help="inject faults on a simulated clock, with a report")
+    soak.add_argument("--trials", type=int, default=100, metavar="N", help="of every kind (100)")
+    soak.add_argument("--seed", type=int, default=1)
+    soak.add_argument("--profile", choices=["full", "short", "classic"], default="full")
+    soak.add_argument("--only", default="", metavar="WORD", help="kinds with this in their name")
+    soak.add_argument("--out", metavar="FILE", help="report to write, .json")
+    soak.add_argument("--json", action="store_true", help="print the rows as JSON")
+    soak.set_defaults(run=_soak)
     for command, run in ((watch, _watch), (send, _send)):
         command.add_argument("--duration", type=_seconds, metavar="S", help="end after S seconds")
         command.add_argument("--json", action="store_true", help="result as one JSON object")

@@ -167,6 +167,8 @@ class Receiver:
         self._received_at = -math.inf  # last accepted frame
         self._late_ms = 0.0  # what it lost on its way
         self._least_us: float | None = None  # receiver's clock minus decoder's, by the quickest
+        self._step: int | None = None  # number of the last one
+        self._counted, self._period_us = 0, 0.0  # the same without wrapping; how long each takes
         self._usable_at: float | None = None  # last usable one
         self._counter: int | None = None
         self._repeats = 0
@@ -211,7 +213,8 @@ class Receiver:
             self._refuse(error)
             return None
         if step is not None:
-            self._take(step, now)
+            timed = any(row.name == "sample_time_us" for row in message.fields)
+            self._take(step, 0 if timed else message.field("step").width, now)
         return step
 
     def _refuse(self, error: FrameError) -> None:
@@ -270,7 +273,19 @@ class Receiver:
         if self.model_id is not None and bears_model and found.model_id16 != id16(self.model_id):
             wanted = f"{id16(self.model_id):04x}"
             raise FrameError("model", f"model {found.model_id16:04x} came, {wanted} is expected")
+        self._advance(found, message.field("step").width)
         return found
+
+    def _advance(self, step: Step, bits: int) -> None:
+        """Follow the step number; FrameError for one that goes back: a frame from the past.
+
+        A decoder that starts anew also begins to count anew, but is not ACTIVE at first.
+        """
+        delta = 0 if self._step is None else (step.step - self._step) % (1 << bits)
+        if delta >> (bits - 1) and step.state == ACTIVE:
+            raise FrameError("old", f"step {step.step} came after {self._step}")
+        self._step = step.step
+        self._counted += delta
 
     def _note(self, notice: Notice, now: float) -> None:
         """Keep what is not a step; INFO and INFO2 that do not fit end what they had allowed."""
@@ -278,6 +293,7 @@ class Receiver:
         self.notices[name] = notice
         if name == INFO.name:
             fits = self.model_id is None or values["model_id"] == self.model_id
+            self._period_us = values["step_period_us"]
         elif name == INFO2.name:
             fits = values["table_hash"] == table_number()
         else:
@@ -302,9 +318,9 @@ class Receiver:
             raise FrameError("jump", f"counter {counter} came after {last}")
         self._streak = min(self._streak + 1, TRUST) if delta == 1 or self._trusted else 1
 
-    def _take(self, step: Step, now: float) -> None:
-        """Make an accepted frame the current one."""
-        self._late_ms = self._transit(step, now)
+    def _take(self, step: Step, bits: int, now: float) -> None:
+        """Make an accepted frame the current one; `bits` of its step number are its only clock."""
+        self._late_ms = self._transit(step, bits, now)
         self.stats.late += step.age_ms + self._late_ms > self.age_max_ms
         self._received_at = now
         self.stats.last = step
@@ -315,17 +331,25 @@ class Receiver:
         if usable:
             self._usable_at = now
 
-    def _transit(self, step: Step, now: float) -> float:
+    def _transit(self, step: Step, bits: int, now: float) -> float:
         """Milliseconds that a frame took longer than the quickest lately.
 
         A frame says when it left, on the decoder's clock: time of its newest sample plus age. The
         quickest way is the reference, which may rise as two quartz clocks may drift apart, so
-        frames that waited in a buffer on their way show, though their own age is young. A short
-        frame bears no time, and a step of more than 10 s is another clock.
+        frames that waited in a buffer on their way show, though their own age is young. A step of
+        more than 10 s is another clock. Frames without a time tell it by the number of their step,
+        as long as the decoder is ACTIVE: lost samples do not count as steps, but it is DEGRADED
+        for half a second after any.
         """
-        if not step.sample_time_us or math.isnan(step.age_ms):
+        if math.isnan(step.age_ms) or (not bits and not step.sample_time_us):
             return 0.0
-        offset_us = now * 1e6 - (step.sample_time_us + step.age_ms * 1e3)
+        if bits:
+            left_us = self._counted * self._period_us
+            if step.state != ACTIVE:
+                self._least_us = None
+        else:
+            left_us = float(step.sample_time_us)
+        offset_us = now * 1e6 - (left_us + step.age_ms * 1e3)
         if self._least_us is None:
             self._least_us = offset_us
         late_us = (offset_us - self._least_us + _HALF_US) % (2 * _HALF_US) - _HALF_US
