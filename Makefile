@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 REF := build/reference
 
 ROBUST = $(BIN)/mu-study robustness
-.PHONY: demo test bench soak soak-engine reference lint clean
+.PHONY: demo test bench soak soak-engine soak-link reference lint clean
 
 demo: $(READY)
 	$(BIN)/mu-demo $(if $(REC),--recording "$(REC)")
@@ -45,6 +45,13 @@ soak-engine: $(READY)
 	cmake -S . -B build/sanitized -DSPW_TESTS=ON -DSPW_SANITIZE=ON && cmake --build build/sanitized
 	$(BIN)/python tests/weights_seeds.py build/soak/seeds
 	build/sanitized/fuzz_weights 620 build/soak/seeds/*.bin
+
+# Faults of the link: 10,000 of every kind on a simulated clock, 100 in real time; 2 hours.
+soak-link: $(READY)
+	mkdir -p build/soak
+	for profile in full classic; do $(BIN)/mu-link soak --trials 10000 --profile $$profile \
+	  --out docs/reports/link_$$profile.json || exit; done
+	$(BIN)/python benchmarks/soak_link.py --trials 100 --out docs/reports/link_realtime.json
 
 # models/reference.mub and what it scores on the muscle's next contraction; 7 minutes.
 reference: $(READY)
