@@ -131,6 +131,7 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
     from spikewire.runtime.engine import open_engine
     from spikewire.runtime.loop import Loop
     from spikewire.runtime.spool import Spool
+    from spikewire.runtime.thermal import Thermometer
     from spikewire.runtime.upkeep import Upkeep
     from spikewire.signals import InputError
 
@@ -176,6 +177,9 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
         decoders.append(Decoder(bundle, engine, source.fs_hz, channels, upkeep, source.lsb_uv,
                                 rail_uv))
     loop = Loop(source, decoders, links, clock)
+    if args.pace == "real":
+        loop.thermometer = Thermometer()
+        opened.callback(loop.thermometer.close)
     if args.trains:
         loop.spool = Spool()
         opened.callback(loop.spool.close)

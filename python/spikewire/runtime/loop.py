@@ -6,6 +6,7 @@ engine's state stays whole, but never decoded, and counted. Nothing queues and n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ from spikewire.runtime.engine import EngineError
 from spikewire.runtime.guard import DEGRADED, VALID, Guard, Health
 from spikewire.runtime.meter import Meter
 from spikewire.runtime.spool import Spool
+from spikewire.runtime.thermal import Thermometer
 from spikewire.runtime.window import Cut, Window
 from spikewire.signals import STEP
 
@@ -60,14 +62,17 @@ class Loop:
     log : RunLog or None
     spool : Spool or None
         Units count on from one decoder to the next.
+    thermometer : Thermometer or None
     """
 
     def __init__(
         self, source: Source, decoders: list[Decoder], links: list[Link], clock: Clock,
         log: RunLog | None = None, spool: Spool | None = None,
+        thermometer: Thermometer | None = None,
     ) -> None:
         self.source, self.decoders, self.links, self.clock = source, decoders, links, clock
         self.log, self.spool, self.tally = log, spool, Tally()
+        self.thermometer = thermometer
         identity = arm_id([d.bundle for d in decoders], [d.channels for d in decoders])
         self._identity16 = id16(identity)  # a controller knows the id that it arms
         self.guard = Guard(identity, source.block_samples <= STEP
@@ -176,7 +181,8 @@ class Loop:
         self.tally.compute.add(self.clock.now() - started)
         self._prepare()
         if self.tally.steps % VITALS_EVERY == 0:
-            self._vitals = Vitals(self.tally.age.percentile(99))
+            celsius = self.thermometer.celsius if self.thermometer else math.nan
+            self._vitals = Vitals(self.tally.age.percentile(99), celsius)
 
     def _note(self) -> None:
         """Count the step's spikes and spool them."""
