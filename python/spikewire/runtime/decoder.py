@@ -59,19 +59,21 @@ class Decoder:
         self._map = np.array(m.channel_map)
         self.samples = Samples(len(self._map), fs_hz, lsb_uv, rail_uv)
         self.firing = Firing(m.n_mu, STEP / fs_hz)
-        self._masked = self.samples.bad
+        self._whole = m.channel_map == list(range(m.channels))
+        self._bad = self._masked = self.samples.bad
 
     def consume(self, emg: Floats) -> None:
         """Take 20 samples of all channels of the source."""
         mine = emg[:, self._channels]
         self.engine.advance(mine)
-        self.samples.step(mine[:, self._map])
-        bad = self.samples.bad
+        looked = self.samples.step(mine if self._whole else mine[:, self._map])
+        if looked:
+            self._bad = self.samples.bad
         if self.upkeep:
-            self.upkeep.step(mine, bad)
-        elif (bad != self._masked).any():
-            self._masked = bad
-            self.engine.mask(~bad)
+            self.upkeep.step(mine, self._bad)
+        elif looked and (self._bad != self._masked).any():
+            self._masked = self._bad
+            self.engine.mask(~self._bad)
         self.counts = None
 
     def decode(self, end: int) -> None:

@@ -215,7 +215,7 @@ class Loop:
         return Health(
             self._age_s(), ready, self._gap_s, self._again,
             min(d.good_channels / len(d.manifest.channel_map) for d in decoders),
-            sum(int(d.samples.saturated.sum()) for d in decoders),
+            sum(d.samples.at_end for d in decoders),
             any(d.samples.artefact for d in decoders),
             any(d.firing.implausible for d in decoders), self._skipped,
             self._late, all(d.finite for d in decoders),

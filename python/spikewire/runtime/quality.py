@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from spikewire.signals import STEP, Floats
 
-STEPS = 10  # of memory: 98 ms
+STEPS, EVERY = 10, 4  # steps of memory, 98 ms; steps from one look at it to the next
 RAIL_SAMPLES = 3  # at the converter's end within the memory; 1 % of it
 JUMP = 5.0  # of a channel's amplitude against the others', and against what it was
 MAINS_HZ, MAINS_SHARE, COMMON_SHARE = (50.0, 60.0), 0.5, 0.25
-SLOW = 1 / 1024  # of a step: what a channel was is forgotten in ten seconds
-SETTLED = 205  # steps after which a jump can be judged
+SLOW = EVERY / 1024  # of a look: what a channel was is forgotten in ten seconds
+SETTLED = 50  # looks after which a jump can be judged: 2 s
 ARTEFACT = 8  # more saturated channels than this at once
 FASTEST_HZ, FIRING_S, TOGETHER = 60.0, 0.2, 0.6
 FEWEST_UNITS = 5  # for "most of them at once" to mean anything
@@ -42,24 +42,22 @@ class Samples:
     ----------
     flat, saturated, loose : bool (channels,)
         Constant; at the converter's end; louder than it was or mostly mains, unlike the others.
+    at_end : int, saturated channels
     """
 
     def __init__(self, channels: int, fs_hz: float, lsb_uv: float, rail_uv: float) -> None:
         self._lsb, self._rail = np.float32(lsb_uv), np.float32(rail_uv - lsb_uv / 2)
-        phase = 2j * np.pi * np.outer(MAINS_HZ, np.arange(STEP)) / fs_hz
+        phase = 2j * np.pi * np.outer(MAINS_HZ, np.arange(STEPS * STEP)) / fs_hz
         self._wave = np.exp(-phase).astype(np.complex64)
-        self._turn = np.exp(-2j * np.pi * np.array(MAINS_HZ) * STEP / fs_hz)
-        self._high = np.zeros((STEPS, channels), np.float32)
-        self._low = np.zeros((STEPS, channels), np.float32)
-        self._power = np.zeros((STEPS, channels), np.float32)
-        self._ends = np.zeros((STEPS, channels), np.int16)
-        self._hum = np.zeros((STEPS, len(MAINS_HZ), channels), np.complex64)
+        self._emg = np.zeros((STEPS, STEP, channels), np.float32)
         self.flat, self.saturated, self.loose = np.zeros((3, channels), bool)
+        self.at_end = 0
         self.reset()
 
     def reset(self) -> None:
         """After a gap: what was before it is no memory."""
-        self._seen, self._usual, self._now = 0, np.ones(self._high.shape[1]), np.ones(2, complex)
+        self._seen = self._looks = 0
+        self._usual = np.ones(self._emg.shape[2])
 
     @property
     def bad(self) -> Flags:
@@ -69,39 +67,42 @@ class Samples:
     @property
     def artefact(self) -> bool:
         """Many channels at their end at once: the limb moved, or somebody touched the grid."""
-        return int(self.saturated.sum()) > ARTEFACT
+        return self.at_end > ARTEFACT
 
-    def step(self, emg: Floats) -> None:
-        """Take 20 samples, float32 (20, channels), microvolt."""
-        at = self._seen % STEPS
-        np.max(emg, axis=0, out=self._high[at])
-        np.min(emg, axis=0, out=self._low[at])
-        high, low = self._high.max(axis=0), self._low.min(axis=0)
-        if max(high.max(), -low.min()) >= self._rail:
-            self._ends[at] = (np.abs(emg) >= self._rail).sum(axis=0)
-        else:
-            self._ends[at] = 0
-        self._power[at] = np.einsum("tc,tc->c", emg, emg) / STEP - np.square(emg.mean(axis=0))
-        self._hum[at] = self._now[:, None] * (self._wave @ emg)
-        self._now *= self._turn
+    def step(self, emg: Floats) -> bool:
+        """Take 20 samples, float32 (20, channels), microvolt; whether the verdict is new."""
+        self._emg[self._seen % STEPS] = emg
         self._seen += 1
-        if self._seen < STEPS:
-            return
-        self.flat = high - low < self._lsb
-        self.saturated = self._ends.sum(axis=0) >= RAIL_SAMPLES
-        self._judge_loose()
+        if self._seen < STEPS or self._seen % EVERY:
+            return False
+        self._look(self._emg.reshape(STEPS * STEP, -1))
+        return True
 
-    def _judge_loose(self) -> None:
-        """Amplitude and share of mains, each against the other channels."""
-        power = np.maximum(self._power.mean(axis=0), 0) + 1e-12  # a difference of large numbers
+    def _look(self, emg: Floats) -> None:
+        """Judge the last 98 ms, whose steps may lie in any order: the mains' phase is that of each.
+
+        Amplitude and share of mains are judged against the other channels.
+        """
+        high, low = emg.max(axis=0), emg.min(axis=0)
+        self.flat = high - low < self._lsb
+        if max(high.max(), -low.min()) >= self._rail:
+            self.saturated = (np.abs(emg) >= self._rail).sum(axis=0) >= RAIL_SAMPLES
+        else:
+            self.saturated = np.zeros(emg.shape[1], bool)
+        self.at_end = int(self.saturated.sum())
+        at = STEP * (self._seen % STEPS)  # where the oldest step lies
+        hum = self._wave[:, : len(emg) - at] @ emg[at:] + self._wave[:, len(emg) - at :] @ emg[:at]
+        mean = emg.mean(axis=0)
+        power = np.maximum(np.einsum("tc,tc->c", emg, emg) / len(emg) - mean * mean, 0) + 1e-12
         amplitude = np.sqrt(power)
         against = amplitude / middle(amplitude)
-        hum = np.abs(self._hum.sum(axis=0)).max(axis=0) / (STEPS * STEP)
-        share = 2 * np.square(hum) / power
-        usual = middle(share) < COMMON_SHARE
-        settled = self._seen > SETTLED
-        self.loose = ((share > MAINS_SHARE) & usual) | ((against > JUMP * self._usual) & settled)
-        pace = SLOW if settled else 1 / self._seen
+        share = 2 * np.square(np.abs(hum).max(axis=0) / len(emg)) / power
+        self._looks += 1
+        settled = self._looks > SETTLED
+        self.loose = (against > JUMP * self._usual) & settled
+        if middle(share) < COMMON_SHARE:
+            self.loose |= share > MAINS_SHARE
+        pace = SLOW if settled else 1 / self._looks
         self._usual += np.where(self.loose, 0.0, pace * (against - self._usual))
 
 
