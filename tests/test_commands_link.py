@@ -22,9 +22,10 @@ import pytest
 
 from spikewire.link.codec import Arm, Step, decode_frame, id16
 from spikewire.link.framing import Deframer
+from spikewire.link.loopback import LoopbackLink
 from spikewire.link.profile import Info
 from spikewire.link.table import STATES
-from spikewire.link.transport import ArmReader, LinkError, LoopbackLink, open_link
+from spikewire.link.transport import ArmReader, LinkError, open_link
 
 command = pytest.importorskip("spikewire.commands.link", reason="needs rich and pyserial")
 ROOT = Path(command.__file__).parents[2]
@@ -250,7 +251,7 @@ def test_send_obeys_only_who_may_arm_this_model(
     ("argv", "message"),
     [
         (["send", "serial:/dev/no-such-port"], "not there; list the ports"),
-        (["send", "radio:"], "unknown scheme 'radio'; allowed: loopback:, null:, serial:"),
+        (["send", "radio:"], "unknown scheme 'radio'; allowed: can:, loopback:, null:, serial:"),
         (["watch", "null:"], "is no port; allowed: serial:PORT, pty:PATH"),
         (["watch", "serial:/dev/x?bood=1"], "unknown option 'bood'; allowed: arm, profile, baud"),
     ],

@@ -69,6 +69,7 @@ THEIRS = {
     "tensorrt": {"runtime.engine_tensorrt"},
     "cuda": {"runtime.engine_tensorrt"},
     "serial": {"link.uart"},
+    "can": {"link.canbus"},
     "mcap": {"io.runlog"},
     "scipy": {"io.otb", "decompose", "separate", "crossfit", "augment", "simulate.volume",
               "simulate.muap", "simulate.discharge"},

@@ -1,35 +1,66 @@
 """Links: where the frames of the decoder go, and where arm requests come from.
 
-Every link keeps the contract of `Link`. The two fakes that need no hardware are here; a link with
-hardware has a file of its own and a line in `LINKS`, and is imported only when asked for.
+Every link keeps the contract of `Link`, has a file of its own and a line in `LINKS`, and is
+imported only when asked for.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
-from spikewire.link.codec import Arm, FrameError, Step, decode_frame, encode_arm
+from spikewire.link.codec import Arm, FrameError, Step, decode_frame
 from spikewire.link.framing import Deframer, frame
-from spikewire.link.profile import NOBODY, UNKNOWN, Framer, Info, Payload, Vitals
-from spikewire.link.table import ARM
+from spikewire.link.profile import NOBODY, PROFILES, UNKNOWN, Info, Payload, Vitals
+from spikewire.link.table import BASE
 
 # scheme of a URI -> module and function that open it
 LINKS: dict[str, tuple[str, str]] = {
     "serial": ("spikewire.link.uart", "open_serial"),
-    "null": ("spikewire.link.transport", "open_null"),
-    "loopback": ("spikewire.link.transport", "open_loopback"),
+    "can": ("spikewire.link.canbus", "open_can"),
+    "slcan": ("spikewire.link.slcan", "open_slcan"),
+    "udp": ("spikewire.link.udp", "open_udp"),
+    "null": ("spikewire.link.loopback", "open_null"),
+    "loopback": ("spikewire.link.loopback", "open_loopback"),
 }
-# options of a URI -> values that are allowed, the default first
-COMMON_OPTIONS: dict[str, tuple[str, ...]] = {"arm": ("0", "1"), "profile": ("full", "short")}
+# scheme -> profiles, the default first; a link that is none of these takes any
+CARRIES: dict[str, tuple[str, ...]] = {
+    "serial": ("full", "short"),
+    "udp": ("full", "short"),
+    "can": ("classic", "counts", "fd"),  # a classic-only node answers FD frames with error frames
+    "slcan": ("classic", "counts"),
+}
+PACKAGES = {"serial": "pyserial"}  # name to import -> name to install
 EXAMPLE = "serial:/dev/ttyTHS1?baud=921600&profile=full"
 
 
 class LinkError(OSError):
     """A link cannot be opened or has gone away; the message is one line with what to do."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """The whole numbers that an option takes, decimal or 0x..., and the one without it."""
+
+    default: str
+    low: int
+    high: int
+
+    def __contains__(self, value: str) -> bool:
+        try:
+            return self.low <= int(value, 0) <= self.high
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        shown = hex if self.default.startswith("0x") else str
+        return f"{shown(self.low)} to {shown(self.high)}"
+
+
+# options of a URI -> values that are allowed, of words the default first
+Options = Mapping[str, "tuple[str, ...] | Span"]
 
 
 class Link(Protocol):
@@ -43,12 +74,20 @@ class Link(Protocol):
         Arm requests that come over this link count (option `arm=1`).
     sent, dropped : int
         Steps handed to the wire, and steps that were not.
+    trouble : bool
+        The link cannot send at present; read only.
+    recovered : int
+        Times that it could again.
     """
 
     uri: str
     may_arm: bool
     sent: int
     dropped: int
+    recovered: int
+
+    @property
+    def trouble(self) -> bool: ...
 
     def send(self, steps: Sequence[Step], vitals: Vitals = UNKNOWN) -> bool:
         """Send one step, a `Step` of each bundle; False if it was dropped.
@@ -80,6 +119,35 @@ class Link(Protocol):
         ...
 
 
+class Counted:
+    """What every link counts: trouble begins with a failure and ends with a step that has none."""
+
+    def __init__(self) -> None:
+        self.sent = self.dropped = self.recovered = 0
+        self._trouble = self._failed = False
+
+    @property
+    def trouble(self) -> bool:
+        """Whether the link cannot send at present."""
+        return self._trouble
+
+    def fail(self) -> None:
+        """Note a failure that no step shows, such as an error that came back."""
+        self._trouble = self._failed = True
+
+    def count(self, went: bool) -> bool:
+        """Count a step by whether it went; return that."""
+        self.sent += went
+        self.dropped += not went
+        if not went:
+            self._trouble = True
+        elif self._trouble and not self._failed:
+            self._trouble = False
+            self.recovered += 1
+        self._failed = False
+        return went
+
+
 @dataclass(frozen=True)
 class Uri:
     """A link URI taken apart: `scheme:path?name=value&name=value`."""
@@ -100,22 +168,24 @@ def parse_uri(text: str) -> Uri:
     return Uri(text, scheme, path, tuple((name, value) for name, _, value in parts))
 
 
-def options(uri: Uri, more: Mapping[str, tuple[str, ...]] | None = None) -> dict[str, str]:
+def options(uri: Uri, more: Options | None = None) -> dict[str, str]:
     """Return the options of a URI, defaults filled in.
 
     Parameters
     ----------
     uri : Uri
     more : mapping, optional
-        Options beyond `COMMON_OPTIONS`, in the same form.
+        Options beyond `arm` and `profile`: name -> words, the default first, or a `Span`.
 
     Raises
     ------
     LinkError
         An option or a value is not among those allowed.
     """
-    allowed = {**COMMON_OPTIONS, **(more or {})}
-    chosen = {name: values[0] for name, values in allowed.items()}
+    profiles = CARRIES.get(uri.scheme, tuple(PROFILES))
+    allowed: Options = {"arm": ("0", "1"), "profile": profiles, **(more or {})}
+    chosen = {name: values.default if isinstance(values, Span) else values[0]
+              for name, values in allowed.items()}
     for name, value in uri.query:
         if name not in allowed:
             names = ", ".join(allowed)
@@ -123,10 +193,13 @@ def options(uri: Uri, more: Mapping[str, tuple[str, ...]] | None = None) -> dict
                 f"link {uri.text!r}: unknown option {name!r}; allowed: {names}; "
                 f"type for instance {uri.scheme}:{uri.path}?arm=1"
             )
-        if value not in allowed[name]:
+        values = allowed[name]
+        if value not in values:
+            words = str(values) if isinstance(values, Span) else ", ".join(values)
+            example = values.default if isinstance(values, Span) else values[0]
             raise LinkError(
-                f"link {uri.text!r}: {name}={value} came; allowed: {', '.join(allowed[name])}; "
-                f"type for instance {uri.scheme}:{uri.path}?{name}={allowed[name][0]}"
+                f"link {uri.text!r}: {name}={value} came; allowed: {words}; "
+                f"type for instance {uri.scheme}:{uri.path}?{name}={example}"
             )
         chosen[name] = value
     return chosen
@@ -138,8 +211,12 @@ def open_link(uri: str, info: Info = NOBODY) -> Link:
     Parameters
     ----------
     uri : str
-        `serial:/dev/ttyTHS1?baud=921600&profile=full|short&stop=1|2`, `null:` or `loopback:`; each
-        takes `arm=1`: arm requests that come over it count.
+        `serial:/dev/ttyTHS1?baud=921600&profile=full|short&stop=1|2`,
+        `can:can0?profile=classic|counts|fd&base=0x680`,
+        `slcan:/dev/ttyACM0?bitrate=500000&profile=classic|counts&base=0x680`,
+        `udp:HOST:PORT?profile=full|short&lab=1`, `null:` or
+        `loopback:?profile=...&bitrate=...`; each takes `arm=1`: arm requests that come over it
+        count.
     info : Info
         What the link will tell of the decoder.
 
@@ -161,12 +238,35 @@ def open_link(uri: str, info: Info = NOBODY) -> Link:
     except ImportError as error:
         raise LinkError(
             f"link {uri!r} needs the package {error.name}, which is not installed; "
-            "type: pip install pyserial"
+            f"type: pip install {PACKAGES.get(error.name or '', error.name)}"
         ) from error
     try:
         return cast(Link, opener(parsed, info))
     except FrameError as error:  # more units or bundles than the profile has room for
         raise LinkError(f"link {uri!r}: {error}") from None
+
+
+class CanFrame(NamedTuple):
+    """One frame on a CAN bus.
+
+    Attributes
+    ----------
+    identifier : int
+        Of 11 bits; anything larger is no frame of ours, or, with `error`, the classes of an error.
+    data : bytes (0..64,)
+        More than 8 make it a CAN FD frame.
+    error : bool
+        Not a frame but what the adapter says about the bus.
+    """
+
+    identifier: int
+    data: bytes
+    error: bool = False
+
+
+def on_can(payloads: Iterable[Payload], base: int = BASE) -> list[CanFrame]:
+    """Return the messages of one step as they go on a CAN bus, in order."""
+    return [CanFrame(p.message.data_id(p.slot, base), p.data) for p in payloads]
 
 
 def on_serial(payloads: Iterable[Payload]) -> bytes:
@@ -196,91 +296,3 @@ class ArmReader:
             return arm
         self.rejected += 1
         return None
-
-
-class LoopbackLink:
-    """A link whose far end is in the same process, with faults on command.
-
-    The far end takes what `received` returns through a `Deframer` and answers with `answer`. The
-    wire holds the last `keep` steps, 0 for the link that forgets all (`null:`); the time that
-    bytes take on it is not simulated.
-
-    Attributes
-    ----------
-    stalled : bool
-        While set the wire takes nothing: `send` drops.
-    lose, corrupt : int
-        So many of the next steps vanish on the wire, or arrive with one bit wrong.
-    delay : int
-        The newest so many steps have not arrived yet.
-    """
-
-    def __init__(
-        self, uri: str, profile: str = "full", may_arm: bool = False, keep: int = 64,
-        info: Info = NOBODY,
-    ) -> None:
-        self.uri = uri
-        self.may_arm = may_arm
-        self.sent = self.dropped = 0
-        self.stalled = False
-        self.lose = self.corrupt = self.delay = 0
-        self._framer = Framer(profile, info)
-        self._wire: deque[bytes] = deque(maxlen=keep)
-        self._back: deque[Arm] = deque(maxlen=64)
-        self._reader = ArmReader()
-        self._closed = False
-
-    def send(self, steps: Sequence[Step], vitals: Vitals = UNKNOWN) -> bool:
-        """Put a step on the wire, or drop it while the wire is stalled."""
-        self._check_open()
-        data = bytearray(on_serial(self._framer.frames(steps, vitals)))
-        if self.stalled:
-            self.dropped += 1
-            return False
-        self.sent += 1
-        if self.lose:
-            self.lose -= 1
-            return True
-        if self.corrupt:
-            self.corrupt -= 1
-            data[data.index(0) // 2] ^= 0x10  # in the first frame
-        self._wire.append(bytes(data))
-        return True
-
-    def received(self) -> bytes:
-        """Return the bytes that arrived at the far end since the last call."""
-        arrived = len(self._wire) - self.delay
-        return b"".join(self._wire.popleft() for _ in range(arrived))
-
-    def answer(self, arm: Arm) -> None:
-        """Send an arm request from the far end."""
-        self._back.extend(self._reader.feed(frame(ARM.type_of(), encode_arm(arm))))
-
-    def poll(self) -> list[Arm]:
-        """Return the requests of the far end."""
-        self._check_open()
-        arms = list(self._back)
-        self._back.clear()
-        return arms
-
-    def close(self) -> None:
-        """End the link."""
-        self._closed = True
-
-    def _check_open(self) -> None:
-        """Raise LinkError on a link that was closed."""
-        if self._closed:
-            raise LinkError(f"link {self.uri!r} is closed; open it again with open_link")
-
-
-def open_loopback(uri: Uri, info: Info, keep: int = 64) -> LoopbackLink:
-    """Open `loopback:`."""
-    chosen = options(uri)
-    if uri.path:
-        raise LinkError(f"link {uri.text!r} takes no path; type {uri.scheme}:")
-    return LoopbackLink(uri.text, chosen["profile"], chosen["arm"] == "1", keep, info)
-
-
-def open_null(uri: Uri, info: Info) -> LoopbackLink:
-    """Open `null:`: steps are checked and encoded as for any link, then forgotten."""
-    return open_loopback(uri, info, keep=0)

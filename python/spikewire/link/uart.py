@@ -21,7 +21,16 @@ import serial
 from spikewire.link.codec import Arm, Step
 from spikewire.link.framing import DELIMITER
 from spikewire.link.profile import NOBODY, UNKNOWN, Framer, Info, Vitals
-from spikewire.link.transport import ArmReader, LinkError, Uri, on_serial, options, parse_uri
+from spikewire.link.transport import (
+    ArmReader,
+    Counted,
+    LinkError,
+    Options,
+    Uri,
+    on_serial,
+    options,
+    parse_uri,
+)
 
 CHUNK = 4096  # bytes per read; the kernel's own buffer of a line is as large
 BAUDS = (
@@ -32,7 +41,7 @@ BAUDS = (
 WIRE_BYTES = {"full": 71, "short": 23}  # with type, CRC-32 and COBS
 STEP_S = 20 / 2048
 DEFAULT_BAUD = {"full": "921600", "short": "115200"}
-OPTIONS: dict[str, tuple[str, ...]] = {"baud": ("auto", *BAUDS), "stop": ("1", "2")}
+OPTIONS: Options = {"baud": ("auto", *BAUDS), "stop": ("1", "2")}
 
 HINTS = {
     errno.ENOENT: "not there; list the ports with: python -m serial.tools.list_ports",
@@ -211,21 +220,22 @@ class FrameWriter:
     ----------
     port : Port
     room : int, bytes that may still be queued when a step is written: those of one step
+    mark : bytes, ends a frame
     """
 
-    def __init__(self, port: Port, room: int) -> None:
-        self._port, self._room = port, room
+    def __init__(self, port: Port, room: int, mark: bytes = DELIMITER) -> None:
+        self._port, self._room, self._mark = port, room, mark
         self._cut = False  # the last frame went out in part
 
     def write(self, frames: bytes) -> bool:
         """Write the frames of one step; False if they were dropped since more are still queued.
 
         Frames that fit only in part are given up, since their age would be wrong by the time the
-        rest goes out. The next ones then begin with a delimiter, at which the reader finds back.
+        rest goes out. The next ones then begin with a mark, at which the reader finds back.
         """
         if self._port.queued() > self._room:
             return False
-        data = DELIMITER + frames if self._cut else frames
+        data = self._mark + frames if self._cut else frames
         written = self._port.write(data)
         whole = written == len(data)
         if written > 0:
@@ -233,16 +243,16 @@ class FrameWriter:
         return whole
 
 
-class SerialLink:
+class SerialLink(Counted):
     """A link over a port; see `transport.Link`."""
 
     def __init__(
         self, port: Port, uri: str, profile: str = "full", may_arm: bool = False,
         info: Info = NOBODY,
     ) -> None:
+        super().__init__()
         self.uri = uri
         self.may_arm = may_arm
-        self.sent = self.dropped = 0
         self._port = port
         self._writer = FrameWriter(port, len(info.units) * WIRE_BYTES[profile])
         self._reader = ArmReader()
@@ -250,10 +260,7 @@ class SerialLink:
 
     def send(self, steps: Sequence[Step], vitals: Vitals = UNKNOWN) -> bool:
         """Write one step, or drop it if more than one is still queued."""
-        whole = self._writer.write(on_serial(self._framer.frames(steps, vitals)))
-        self.sent += whole
-        self.dropped += not whole
-        return whole
+        return self.count(self._writer.write(on_serial(self._framer.frames(steps, vitals))))
 
     def poll(self) -> list[Arm]:
         """Return the arm requests that came."""

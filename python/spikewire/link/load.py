@@ -1,0 +1,89 @@
+"""How long messages take on a wire, and a wire that takes no more than it can carry.
+
+Time is counted in steps, of which a decoder sends one for every period whatever happens, so nothing
+here looks at a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from spikewire.link.framing import frame
+from spikewire.link.profile import Payload
+
+SERIAL_BITS = 10  # of a byte: start, eight, stop
+CLASSIC_MAX = 8  # bytes of a classic CAN frame; a longer message is a CAN FD frame
+
+
+def classic_bits(size: int) -> int:
+    """Bits of a classic CAN frame of `size` bytes with most stuffing and the pause after it.
+
+    ISO 11898-1: 34 bits and the data are stuffed, one in four after the first; 13 are not.
+    """
+    stuffed = 34 + 8 * size
+    return stuffed + (stuffed - 1) // 4 + 13
+
+
+def fd_bits(size: int) -> tuple[int, int]:
+    """Bits of a CAN FD frame at the slow and at the fast rate, likewise.
+
+    ISO 11898-1:2015: 17 bits up to the switch of rates, stuffed, and 12 from the acknowledgement
+    on. Between them 5 bits and the data, stuffed, then the stuff count and the CRC with their fixed
+    stuff bits, and a delimiter.
+    """
+    check = 4 + 17 + 6 if size <= 16 else 4 + 21 + 7
+    fast = 5 + 8 * size
+    return 17 + 16 // 4 + 12, fast + fast // 4 + check + 1
+
+
+def can_s(payloads: Iterable[Payload], bitrate: int, dbitrate: int) -> float:
+    """Seconds that messages take on a CAN bus, each with most stuffing.
+
+    Parameters
+    ----------
+    payloads : iterable of Payload
+    bitrate, dbitrate : int, bit/s
+        Of the bus, and of the data of its FD frames.
+    """
+    total = 0.0
+    for p in payloads:
+        if len(p.data) <= CLASSIC_MAX:
+            total += classic_bits(len(p.data)) / bitrate
+        else:
+            slow, fast = fd_bits(len(p.data))
+            total += slow / bitrate + fast / dbitrate
+    return total
+
+
+def serial_s(payloads: Iterable[Payload], baud: int) -> float:
+    """Seconds that messages take on a serial line, 8N1."""
+    return sum(len(frame(p.message.type_of(p.slot), p.data)) for p in payloads) * SERIAL_BITS / baud
+
+
+class Bucket:
+    """A wire as a token bucket: it takes a step unless more than one is still queued.
+
+    Parameters
+    ----------
+    period_s : float
+        From one step to the next, in which so many seconds' worth of frames leave.
+    """
+
+    def __init__(self, period_s: float) -> None:
+        self._period_s = period_s
+        self._queued_s = self._asked_s = 0.0
+        self._steps = 0
+
+    def take(self, wire_s: float) -> bool:
+        """Take a step whose frames need `wire_s`, or refuse it."""
+        self._steps += 1
+        self._asked_s += wire_s
+        self._queued_s = max(0.0, self._queued_s - self._period_s)
+        if self._queued_s > wire_s:
+            return False
+        self._queued_s += wire_s
+        return True
+
+    def load(self) -> float:
+        """Share of the wire's time that the steps so far need; above 1 some were refused."""
+        return self._asked_s / (self._steps * self._period_s) if self._steps else 0.0
