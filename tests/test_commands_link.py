@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ import numpy as np
 import pytest
 
 from spikewire.link.codec import Arm, Step, decode_frame, id16
+from spikewire.link.ends import SerialEnd
 from spikewire.link.framing import Deframer
 from spikewire.link.loopback import LoopbackLink
 from spikewire.link.profile import Info
 from spikewire.link.table import STATES
 from spikewire.link.transport import ArmReader, LinkError, open_link
+from spikewire.link.uart import PtyPort
 
 command = pytest.importorskip("spikewire.commands.link", reason="needs rich and pyserial")
 ROOT = Path(command.__file__).parents[2]
@@ -125,7 +128,7 @@ def test_watch_asks_often_enough_and_disarms_at_the_end(monkeypatch: pytest.Monk
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(command, "open_port", lambda uri: Wire())
+    monkeypatch.setattr(command, "open_end", lambda uri: SerialEnd(Wire()))
     command.main(["watch", "serial:/dev/x", "--arm", "1f", "--duration", "0.5"])
     arms = [arm for _, data in heard for arm in ArmReader().feed(data)]
     assert [arm.request for arm in arms] == [1] * (len(arms) - 1) + [0]
@@ -188,7 +191,7 @@ def test_a_lost_line_prints_what_was_heard(
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(command, "open_port", lambda uri: Lost())
+    monkeypatch.setattr(command, "open_end", lambda uri: SerialEnd(Lost()))
     assert command.main(["watch", "serial:/dev/x", "--json"]) == 2
     captured = capsys.readouterr()
     assert json.loads(captured.out)["frames_accepted"] == 0
@@ -216,6 +219,57 @@ def test_send_and_watch_talk_to_each_other(
     assert found["states"]["ACTIVE"] >= found["usable"] >= 20
     assert found["states"].get("READY", 0) + found["states"]["ACTIVE"] == 103
     assert found["rate_hz"] == pytest.approx(102.4, rel=0.1)
+
+
+def free_port() -> int:
+    """A UDP port that nobody uses."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def two_adapters(folder: Path) -> Iterator[tuple[str, str]]:
+    """Two slcan adapters on one bus: what is written to one is read from the other."""
+    ports = [PtyPort(str(folder / name)) for name in ("near", "far")]
+    stop = threading.Event()
+
+    def carry() -> None:
+        while not stop.wait(0.001):
+            for one, other in (ports, ports[::-1]):
+                other.write(one.read())
+
+    thread = threading.Thread(target=carry)
+    thread.start()
+    yield f"slcan:{ports[0].path}?arm=1", f"slcan:{ports[1].path}"
+    stop.set()
+    thread.join()
+    for port in ports:
+        port.close()
+
+
+@pytest.mark.parametrize("kind", ["udp", "slcan"])
+def test_send_and_watch_without_a_serial_line(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ExitStack() as opened:
+        if kind == "udp":
+            near = far = f"udp:127.0.0.1:{free_port()}"
+            near += "?arm=1&lab=1"
+        else:
+            near, far = opened.enter_context(two_adapters(tmp_path))
+        sender = threading.Thread(target=command.main, args=(
+            ["send", near, "--model", "1f", "--duration", "1.2"],))
+        threading.Timer(0.3, sender.start).start()
+        code = command.main(["watch", far, "--arm", "1f", "--idle", "0.4", "--json"])
+        sender.join(10.0)
+    *_, text = sorted(capsys.readouterr().out.splitlines(), key=len)
+    found = json.loads(text)
+    assert code == 0
+    assert found["frames_accepted"] == found["states"]["ACTIVE"] + found["states"]["READY"]
+    assert found["frames_accepted"] >= 120
+    assert found["states"]["ACTIVE"] >= 60
+    assert (found["frames_rejected"], found["gaps"]) == ({}, 0)
 
 
 def test_send_never_claims_to_be_active_unasked(capsys: pytest.CaptureFixture[str]) -> None:
@@ -252,6 +306,9 @@ def test_send_obeys_only_who_may_arm_this_model(
     [
         (["send", "serial:/dev/no-such-port"], "not there; list the ports"),
         (["send", "radio:"], "unknown scheme 'radio'; allowed: can:, loopback:, null:, serial:"),
+        (["send", "udp:127.0.0.1:9?arm=1"], "arm=1 over UDP is for the laboratory only"),
+        (["send", "can:no-such0"], "CAN"),
+        (["watch", "can:no-such0"], "CAN"),
         (["watch", "null:"], "is no port; allowed: serial:PORT, pty:PATH"),
         (["watch", "serial:/dev/x?bood=1"], "unknown option 'bood'; allowed: arm, profile, baud"),
     ],

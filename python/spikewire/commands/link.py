@@ -19,15 +19,13 @@ from rich.live import Live
 from rich.table import Table
 
 from spikewire.commands import guarded
-from spikewire.link.codec import Arm, Step, encode_arm, id16
-from spikewire.link.framing import Deframer, frame
+from spikewire.link.codec import Arm, Step, id16
+from spikewire.link.ends import End, open_end
 from spikewire.link.profile import Info
 from spikewire.link.receiver import ACTIVE, Receiver
-from spikewire.link.table import ARM, N_DRIVES, REQUESTS, STATES, STEP
+from spikewire.link.table import N_DRIVES, REQUESTS, STATES, STEP
 from spikewire.link.transport import EXAMPLE, Link, open_link
-from spikewire.link.uart import FrameWriter, Port, open_port
 
-ARM_BYTES = 15  # of a request on the line
 NAP_S = 0.004  # a full frame at 921600 baud takes 0.8 ms, a step 9.8 ms
 ARM_EVERY_S = 0.05  # the decoder wants at least 10 Hz
 ARM_HOLDS_S = 0.2  # the test pattern stays ACTIVE so long after a request
@@ -43,23 +41,21 @@ ARRAYS = ("counts", "muted")
 class Watch:
     """The controller's end of one line: what has come so far, and the arm requests."""
 
-    def __init__(self, port: Port, slot: int, model_id: int | None) -> None:
-        self.port = port
+    def __init__(self, end: End, slot: int, model_id: int | None) -> None:
+        self.end = end
         self.model_id = model_id
-        self.receiver = Receiver(model_id, slot)
-        self.deframer = Deframer()
+        self.receiver = Receiver(model_id, slot, base=end.base)
         self.first_s: float | None = None  # of accepted frames
         self.last_s = -math.inf
         self.heard_s = -math.inf  # of any frame, also of another bundle
-        self._writer = FrameWriter(port, ARM_BYTES)
         self._arms = 0
         self._armed_s = -math.inf
 
     def turn(self, now: float) -> None:
         """Take what has come, and ask again if it is time."""
-        for kind, payload in self.deframer.feed(self.port.read()):
+        for step in self.end.hear(self.receiver, now):
             self.heard_s = now
-            if self.receiver.serial(kind, payload, now) is not None:
+            if step is not None:
                 self.first_s = now if self.first_s is None else self.first_s
                 self.last_s = now
         if self.model_id is not None and now - self._armed_s >= ARM_EVERY_S:
@@ -68,14 +64,11 @@ class Watch:
 
     def ask(self, request: int) -> None:
         """Send one arm request."""
-        arm = Arm(request, self.model_id or 0, self._arms)
-        self._arms += self._writer.write(frame(ARM.type_of(), encode_arm(arm)))
+        self._arms += self.end.ask(Arm(request, self.model_id or 0, self._arms))
 
     def rejected(self) -> Counter[str]:
-        """Return frames thrown away by reason, those of the framing included."""
-        line = self.deframer
-        framing = Counter(crc32=line.bad_crc, cobs=line.bad_cobs, too_long=line.too_long)
-        return self.receiver.stats.rejected + framing
+        """Return frames thrown away by reason, those of the line itself included."""
+        return self.receiver.stats.rejected + self.end.rejected()
 
 
 def _known(value: float) -> float | None:
@@ -177,19 +170,20 @@ def _watch(args: argparse.Namespace) -> int:
     """Run `mu-link watch`."""
     if args.expect_end is not None and args.idle is None:
         args.idle = END_IDLE_S
-    port = open_port(args.uri)
-    watch = Watch(port, args.slot, args.arm)
+    end = open_end(args.uri)
+    watch = Watch(end, args.slot, args.arm)
     try:
         _listen(watch, args)
     finally:  # what was heard before the line went away counts, too
-        port.close()
+        end.close()
         found = summary(watch)
         lines = "\n".join(f"{name:13}{text}" for name, text in _lines(found).items())
         print(json.dumps(found) if args.json else lines)
     if not watch.receiver.stats.accepted:
         others = watch.rejected()["model"]
         reason = f"{others} frames came, all of another bundle than {args.arm or 0:08x}; mu-run " \
-            "and mu-export print the arm id" if others else "no frame came; check baud and profile"
+            "and mu-export print the arm id" if others else \
+            "no frame came; check profile, and baud or bit rate"
         print(f"mu-link: {args.uri}: {reason}", file=sys.stderr)
         return 1
     if args.expect_end is not None and time.monotonic() - watch.last_s < args.idle:
@@ -272,7 +266,10 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True)
     watch = commands.add_parser("watch", help="listen as a controller would")
-    watch.add_argument("uri", metavar="URI", help="serial:PORT?baud=N, or pty:PATH (made here)")
+    watch.add_argument(
+        "uri", metavar="URI", help="serial:PORT?baud=N, pty:PATH (made here), can:can0, "
+        "slcan:PORT?bitrate=N, or udp:HOST:PORT of this machine",
+    )
     watch.add_argument("--arm", type=_model_id, metavar="HEX", help="ask this model to act")
     watch.add_argument("--slot", type=int, default=0, choices=range(N_DRIVES), help="bundle")
     watch.add_argument("--idle", type=_seconds, metavar="S", help="end after S of silence")
@@ -280,7 +277,7 @@ def parser() -> argparse.ArgumentParser:
         "--expect-end", type=_seconds, metavar="S", help="exit 1 if frames still come after S"
     )
     send = commands.add_parser("send", help="send a test pattern at 102.4 Hz")
-    send.add_argument("uri", metavar="URI", help=f"such as '{EXAMPLE}'")
+    send.add_argument("uri", metavar="URI", help=f"such as '{EXAMPLE}', can:can0, udp:HOST:PORT")
     send.add_argument("--model", type=_model_id, default=0, metavar="HEX", help="id in frames")
     for command, run in ((watch, _watch), (send, _send)):
         command.add_argument("--duration", type=_seconds, metavar="S", help="end after S seconds")
