@@ -28,8 +28,11 @@ def parser() -> argparse.ArgumentParser:
                         "a.mub@0-63 b.mub@64-127")
     p.add_argument("--source", required=True, metavar="URI", help="replay:FILE?span=A:B")
     p.add_argument("--link", action="append", default=[], metavar="URI",
-                   help="serial:PORT?baud=921600&profile=full|short, null:, loopback:; "
-                        "arm=1 lets it arm")
+                   help="serial:PORT?baud=921600&profile=full|short, "
+                        "can:can0?profile=classic|counts|fd, slcan:PORT?bitrate=500000, "
+                        "udp:HOST:PORT, null:, loopback:; arm=1 lets it arm")
+    p.add_argument("--lab", action="store_true",
+                   help="a udp: link with lab=1 may arm: nobody else is on that network")
     p.add_argument("--engine", default="auto",
                    help="auto, native, ort, ort-cuda, tensorrt, null (an idle control)")
     p.add_argument("--precision", choices=["fp32", "fp16", "int8", "int8-all"], default="fp32",
@@ -152,6 +155,9 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
         if links[-1].may_arm and args.pace == "max":
             raise InputError(f"link {uri!r} may arm, but --pace max is no real time: nothing that "
                              "moves may follow it; leave arm=1 or --pace max out")
+        if links[-1].may_arm and uri.startswith("udp:") and not args.lab:
+            raise InputError(f"link {uri!r} may arm, which over UDP is for the laboratory only; "
+                             "leave arm=1 out, or add --lab")
     if sum(link.may_arm for link in links) > 1:
         raise InputError(f"{sum(k.may_arm for k in links)} links may arm, allowed is one: two "
                          "controllers would act on one leg; leave arm=1 at one --link")
