@@ -55,7 +55,7 @@ def test_frames_as_the_kernel_takes_them() -> None:
 def test_frames_as_the_kernel_gives_them() -> None:
     packets = ["80060000 03 000000 0102030000000000", "a0060080 01 000000 ff00000000000000",
                "40000020 08 000000 0004000000000000", "90060000 0c 00 0000" + "aa" * 64]
-    wire = KernelWire(Script(*map(bytes.fromhex, packets)))  # type: ignore[arg-type]
+    wire = KernelWire(Script(*map(bytes.fromhex, packets)))
     assert [wire.take() for _ in range(5)] == [
         CanFrame(0x680, b"\x01\x02\x03"), CanFrame(0x800006A0, b"\xff"),
         CanFrame(0x40, bytes.fromhex("0004000000000000"), error=True),
@@ -103,7 +103,7 @@ def test_python_cans_errors_become_the_systems(code: int | None, expected: int) 
 
 def test_an_error_after_frames_comes_next_time() -> None:
     kernel = Kernel()
-    bus = SocketBus("can0", lambda: KernelWire(kernel.socket()), kernel.restart, 1)  # type: ignore[arg-type]
+    bus = SocketBus("can0", lambda: KernelWire(kernel.socket()), kernel.restart, 1)
     kernel.say(0x123, b"")
     kernel.down()
     assert bus.receive() == [CanFrame(0x123, b"")]
@@ -113,7 +113,7 @@ def test_an_error_after_frames_comes_next_time() -> None:
 
 def test_a_bus_closed_in_a_repair_stays_closed() -> None:
     kernel = Kernel(permitted=False)
-    bus = SocketBus("can0", lambda: KernelWire(kernel.socket()), kernel.restart, 1)  # type: ignore[arg-type]
+    bus = SocketBus("can0", lambda: KernelWire(kernel.socket()), kernel.restart, 1)
     bus.close()
     bus.recover()
     assert kernel.sockets == []
@@ -211,7 +211,7 @@ def test_linux_takes_both_ways(
 @needs_interface
 def test_linux_refuses_fd_frames_on_a_classic_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (sys.modules.get("can"), None):
-        monkeypatch.setitem(sys.modules, "can", module)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, "can", module)
         wire = open_wire(INTERFACE, fd=False, identifier=None)
         with pytest.raises(OSError, match="nvalid argument"):
             wire.put(CanFrame(0x690, bytes(64)))
@@ -259,9 +259,9 @@ def test_python_can_is_taken_where_it_is(monkeypatch: pytest.MonkeyPatch) -> Non
     fake = SimpleNamespace(
         Bus=lambda **options: SimpleNamespace(socket=sock, options=opened.append(options)),
         Message=None, CanError=RuntimeError)
-    monkeypatch.setitem(sys.modules, "can", fake)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "can", fake)
     assert isinstance(open_wire("can0", True, 0x6A0), PythonCanWire)
     assert opened == [{"interface": "socketcan", "channel": "can0", "fd": True}, False]
-    monkeypatch.setitem(sys.modules, "can", None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "can", None)
     monkeypatch.setattr(canbus, "_kernel", lambda name, fd: SimpleNamespace(sock=sock, name=name))
-    assert open_wire("can0", True, None).name == "can0"  # type: ignore[attr-defined]
+    assert open_wire("can0", True, None).name == "can0"

@@ -69,7 +69,7 @@ class Bench:
         self.kernel = kernel or Kernel()
         self.now = 0.0
         bus = SocketBus(
-            "can0", lambda: KernelWire(self.kernel.socket(profile == "fd")),  # type: ignore[arg-type]
+            "can0", lambda: KernelWire(self.kernel.socket(profile == "fd")),
             lambda name: self.kernel.restart(name), FRAMES[profile],
         )
         self.link = CanLink(bus, "can:can0", profile, info=Info(7, (units,)),
@@ -234,20 +234,32 @@ def test_a_repair_that_hangs_stops_nothing() -> None:
     bench, gate = Bench(), threading.Event()
     bench.kernel.restart = lambda name: gate.wait(10.0)
     bench.kernel.down()
-    took = []
+    took, touched = [], []
     for number in range(60):
+        if bench.link._recovery.running:
+            bench.link._bus.send = bench.link._bus.receive = touched.append
         began = time.monotonic()
         assert bench.link.send([Step(step=number)]) is False
         assert bench.link.poll() == []
         took.append(time.monotonic() - began)
         bench.now += PERIOD_S
     assert bench.link._recovery.running
-    assert bench.link.recoveries == 1
+    assert (bench.link.recoveries, touched) == (1, [])
     assert np.median(took) < 0.005
     began = time.monotonic()
     bench.link.close()
     assert time.monotonic() - began < 0.5
     gate.set()
+
+
+def test_what_only_hearing_shows_is_trouble() -> None:
+    bench = Bench()
+    bench.send(1)
+    bench.kernel.down()
+    assert not bench.link.trouble
+    assert bench.link.poll() == []
+    assert bench.link.trouble
+    assert dict(bench.link.errors) == {"ENETDOWN": 1}
 
 
 def test_bus_off_is_heard_and_nothing_sent_until_it_is_over() -> None:
@@ -293,7 +305,7 @@ def test_arm_requests_are_found_among_frames_of_others() -> None:
 
 def test_another_base_moves_everything() -> None:
     kernel = Kernel()
-    bus = SocketBus("can0", lambda: KernelWire(kernel.socket()), kernel.restart, 1)  # type: ignore[arg-type]
+    bus = SocketBus("can0", lambda: KernelWire(kernel.socket()), kernel.restart, 1)
     link = CanLink(bus, "can:can0", base=0x100)
     link.send([Step(slot=2)])
     identifier, data = unpack(kernel.wire[0])

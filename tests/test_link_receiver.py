@@ -503,9 +503,10 @@ def test_frames_without_a_time_tell_it_by_their_step(message: Message) -> None:
 @pytest.mark.parametrize("ppm", [-150, 150])
 def test_clocks_that_drift_apart_make_no_frame_old(ppm: float) -> None:
     receiver = Receiver()
-    for number in range(60000):
+    for number in range(20000):  # 200 s; 150 ppm of them are 29 ms
         now = 5.0 + number / 102.4
-        introduce(receiver, now)
+        if number % 100 == 0:
+            introduce(receiver, now)
         receiver.serial(*sent(number, 1 + number / 102.4 * (1 + ppm * 1e-6)), now)
         assert receiver.usable(now) or number < 3
     assert receiver.stats.late == 0

@@ -76,7 +76,7 @@ def test_python_can_understands_both_ways(far: PtyPort) -> None:
     """python-can plays the adapter: its bus writes and reads the same lines."""
     can = pytest.importorskip("can")
     link = open_link(f"slcan:{far.path}?arm=1")
-    link._framer._periods = []  # type: ignore[attr-defined]
+    link._framer._periods = []
     time.sleep(0.02)
     opened = far.read()
     assert opened == b"\rC\rS6\rO\r"
@@ -100,7 +100,7 @@ def test_python_can_understands_both_ways(far: PtyPort) -> None:
     near.close()
     far.write(text)
     time.sleep(0.02)
-    assert link.poll() == [Arm(1, 0xABCD1234)] or link.rejected == 1  # type: ignore[attr-defined]
+    assert link.poll() == [Arm(1, 0xABCD1234)] or link.rejected == 1
     link.close()
 
 

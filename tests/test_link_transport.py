@@ -162,7 +162,7 @@ def can_end(
 def on_a_fake(kind: str, tmp_path: Path) -> tuple[Link, End, str, Callable[[], object]]:
     """SocketCAN on a fake of the kernel."""
     kernel = Kernel()
-    bus = SocketBus("fake", lambda: KernelWire(kernel.socket()), kernel.restart, 1)  # type: ignore[arg-type]
+    bus = SocketBus("fake", lambda: KernelWire(kernel.socket()), kernel.restart, 1)
     link = CanLink(bus, "can:fake", may_arm=True, clock=lambda: 0.0)  # nothing is repaired
 
     def frames() -> list[tuple[int, bytes]]:

@@ -51,7 +51,7 @@ def test_a_step_is_one_datagram_with_the_serial_frames(peer: socket.socket) -> N
 
 def test_only_the_peer_is_heard(peer: socket.socket) -> None:
     link = open_link(uri(peer, "?arm=1&lab=1"))
-    address = link._sock.getsockname()  # type: ignore[attr-defined]
+    address = link._sock.getsockname()
     assert address[0] == "127.0.0.1"  # not on the network
     with udp() as stranger:
         stranger.sendto(ARM_LINE, address)

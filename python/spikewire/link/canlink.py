@@ -92,12 +92,15 @@ class Recovery:
 
     def failed(self) -> bool:
         """Note that it does not; tell whether a repair has just begun."""
+        if self.running:
+            self._due_s = None  # the wait begins anew when it ends
+            return False
         now = self._clock()
         if self._due_s is None:
             self._due_s = now + BACK_OFF_S
-        if self.running or now < self._due_s:
+        if now < self._due_s:
             return False
-        self.tries += 1
+        self.tries, self._due_s = self.tries + 1, None
         self._thread = Thread(target=self._run, name="can-recovery", daemon=True)
         self._thread.start()
         return True
@@ -106,7 +109,6 @@ class Recovery:
         """Repair once; what is still broken shows at the next step."""
         with suppress(OSError):
             self._repair()
-        self._due_s = self._clock() + BACK_OFF_S
 
 
 def every_step(profile_messages: Sequence[Message], units: Sequence[int]) -> int:

@@ -302,6 +302,7 @@ class Loop:
             "decode_delay_ms": t.age.summary(1e3 * look_ahead / self.source.fs_hz),
             "compute_ms": t.compute.summary(),
             "drive_delay_ms": 1e3 * self.decoders[0].drive.delay_s,
-            "links": [{"uri": k.uri, "sent": k.sent, "dropped": k.dropped} for k in self.links],
+            "links": [{"uri": k.uri, "sent": k.sent, "dropped": k.dropped,
+                       "recovered": k.recovered} for k in self.links],
             "arm_id": f"{self.guard.arm_id:08x}", "upkeep": each[0]["upkeep"],
         }
