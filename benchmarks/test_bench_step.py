@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from conftest import REFERENCE
@@ -10,7 +12,9 @@ from spikewire.bundle import read_bundle
 from spikewire.decide import Decide
 from spikewire.io.source import Block
 from spikewire.link.codec import Step, encode_step
+from spikewire.link.profile import Info
 from spikewire.link.transport import open_link
+from spikewire.link.uart import PtyPort
 from spikewire.runtime.clock import VirtualClock
 from spikewire.runtime.decoder import Decoder
 from spikewire.runtime.engine import open_engine
@@ -28,6 +32,31 @@ def test_encode_full_frame(benchmark):
     assert len(encode_step(step)) == 64
     benchmark.group = "around the network"
     benchmark(encode_step, step)
+
+
+def test_send_full_step(benchmark, table, tmp_path):
+    """Numbering, encoding, framing and the write of a full step to a pseudo-terminal."""
+    port = PtyPort(str(tmp_path / "exo"))
+    link = open_link(f"serial:{tmp_path}/exo", Info(1, (N_MU,)))
+    steps = [Step(state=3, step=1234, age_ms=1.5, drive=(80.0, 1.0, 2.0, 3.0), n_mu=N_MU,
+                  counts=np.ones(N_MU, np.uint8))]
+    took = []
+
+    def send():
+        for _ in range(2000):
+            started = time.perf_counter_ns()
+            link.send(steps)
+            took.append(time.perf_counter_ns() - started)
+            port.read()
+
+    benchmark.group = "around the network"
+    benchmark.pedantic(send, rounds=3)
+    assert link.dropped == 0
+    us = np.array(took) / 1e3
+    table.add("encode and write of a full step, us", median=float(np.median(us)),
+              p99=float(np.percentile(us, 99)), max=float(us.max()))
+    link.close()
+    port.close()
 
 
 def test_decide(benchmark):

@@ -344,6 +344,31 @@ def test_every_one_and_two_bit_error_of_a_step_is_caught(a: int, b: int) -> None
     assert caught.value.check == "crc"
 
 
+CLASSIC = [
+    (DRIVE, {"counter": 3, "state": 3, "step": 1234, "drive": 812.4, "activation": 40.5,
+             "age_ms": 23.5}),
+    (COUNTS, {"counter": 1, "bank": 1, "counts": np.array([1, 0, 2], np.uint8)}),
+    (STATUS, {"counter": 0, "state": 4, "faults": 1, "good_channels": 60, "n_mu": 20,
+              "latency_p99_ms": 9.5, "temperature_c": 25.0}),
+    (table.INFO2, {"counter": 2, "table_hash": 0xDEADBEEF}),
+    (ARM, {"counter": 9, "request": 1, "model_id": 0xDEADBEEF, "max_age_ms": 80.0}),
+]
+
+
+@pytest.mark.parametrize(("message", "values"), CLASSIC, ids=lambda v: getattr(v, "name", ""))
+def test_every_one_and_two_bit_error_of_a_classic_frame_is_caught(
+    message: Message, values: dict[str, Any]
+) -> None:
+    """All 64 and all 2016 of them."""
+    payload = int.from_bytes(packing.pack(message, values), "little")
+    for a in range(64):
+        for b in range(a + 1):  # a == b: one bit
+            wrong = payload ^ (1 << a | 1 << b)
+            with pytest.raises(FrameError) as caught:
+                packing.unpack(message, wrong.to_bytes(8, "little"))
+            assert caught.value.check == "crc"
+
+
 @given(st.integers(0, 255), st.binary(max_size=70))
 def test_hostile_payloads_give_a_frame_error_or_a_message(kind: int, payload: bytes) -> None:
     with suppress(FrameError):
