@@ -26,6 +26,7 @@ OURS = {
     "adapt": {"signals", "bundle", "golden", "moments", "peaks", "register", "filters"},
     "io.*": {"signals", "durable", "io"},
     "link.*": {"link"},
+    "adapters.*": {"signals", "link", "adapters"},
     "runtime.*": {"signals", "durable", "filters", "moments", "peaks", "register", "decide",
                   "io", "bundle", "link", "runtime"},
     "peel": {"signals"},
@@ -69,7 +70,8 @@ THEIRS = {
     "tensorrt": {"runtime.engine_tensorrt"},
     "cuda": {"runtime.engine_tensorrt"},
     "serial": {"link.uart"},
-    "can": {"link.canbus"},
+    "can": {"link.canbus", "adapters.bus"},
+    "tomli": {"adapters.limits"},
     "mcap": {"io.runlog"},
     "scipy": {"io.otb", "decompose", "separate", "crossfit", "augment", "simulate.volume",
               "simulate.muap", "simulate.discharge"},
@@ -149,11 +151,13 @@ def test_no_module_of_ours_bears_a_third_party_name() -> None:
 
 
 def test_the_runtime_starts_without_training_packages() -> None:
-    names = [n for n in modules() if n.split(".")[0] in ("runtime", "link", "io", "bundle")
+    parts = ("runtime", "link", "adapters", "io", "bundle")
+    names = [n for n in modules() if n.split(".")[0] in parts
              and n not in ("io.otb", "runtime.engine_ort", "runtime.engine_tensorrt")]
     code = (
         "import sys\n"
-        + "".join(f"import spikewire.{n}\n" for n in [*names, "commands.run", "commands.link"])
+        + "".join(f"import spikewire.{n}\n" for n in names)
+        + "".join(f"import spikewire.commands.{n}\n" for n in ("run", "link", "adapter"))
         + "print([m for m in ('tensorflow', 'keras', 'scipy', 'onnx', 'onnxruntime', 'tf2onnx') "
         "if m in sys.modules])"
     )

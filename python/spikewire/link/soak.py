@@ -159,6 +159,7 @@ class Bench:
         data, acquired = made
         self.seen.sent += 1
         for piece in self._frames(data):
+            self._acquired.pop(piece, None)  # INFO says the same again: it is as new as now
             self._acquired[piece] = acquired
         self.history.append(data)
         if len(self._acquired) > 4000:
@@ -196,10 +197,10 @@ class Bench:
             return
         self.seen.accepted += 1
         self.seen.believed += not sent
-        if sent:
-            self._source = self._acquired[known]
-            if step.state == ACTIVE and self._receiver.usable(self.now):
-                self._good = self.now
+        # What had to be believed counts as a good frame, once it is counted as believed.
+        self._source = self._acquired.get(known, self.now)
+        if step.state == ACTIVE and self._receiver.usable(self.now):
+            self._good = self.now
 
     def _judge(self) -> None:
         """Every promise, now."""
