@@ -106,7 +106,7 @@ class Controller:
         late = 0
         while True:
             assist = self.turn()
-            silent = time.monotonic() - self.good
+            silent = self.polls[-1] - self.good  # at the same moment as the assistance
             if assist == 0:
                 return 1e3 * silent, late
             late += silent > 0.1 + 2 * POLL_S
