@@ -1,4 +1,4 @@
-"""`mu-link`: listen to a decoder as an exoskeleton controller would, or send it a test pattern."""
+"""`mu-link`: listen to a decoder as a controller would, send a test pattern, or write the table."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,10 @@ from rich.table import Table
 from spikewire.commands import guarded
 from spikewire.link.codec import Arm, Step, encode_arm, id16
 from spikewire.link.framing import Deframer, frame
+from spikewire.link.generate import FILES, LARGEST_BASE, generate
 from spikewire.link.profile import Info
 from spikewire.link.receiver import ACTIVE, Receiver
-from spikewire.link.table import ARM, N_DRIVES, REQUESTS, STATES, STEP
+from spikewire.link.table import ARM, BASE, N_DRIVES, REQUESTS, STATES, STEP
 from spikewire.link.transport import EXAMPLE, Link, open_link
 from spikewire.link.uart import FrameWriter, Port, open_port
 
@@ -246,6 +248,22 @@ def _send(args: argparse.Namespace) -> int:
     return 0
 
 
+def _generate(args: argparse.Namespace) -> int:
+    """Run `mu-link generate`."""
+    for path in generate(args.out, args.base):
+        print(path)
+    return 0
+
+
+def _base(text: str) -> int:
+    """Parse the first CAN identifier, such as 0x680."""
+    value = int(text, 0)
+    if not 0 <= value <= LARGEST_BASE:
+        raise argparse.ArgumentTypeError(
+            f"{text} came, 0 to 0x{LARGEST_BASE:x} is allowed; type for instance 0x{BASE:x}")
+    return value
+
+
 def _seconds(text: str) -> float:
     """Parse a time that is positive."""
     value = float(text)
@@ -282,6 +300,10 @@ def parser() -> argparse.ArgumentParser:
     send = commands.add_parser("send", help="send a test pattern at 102.4 Hz")
     send.add_argument("uri", metavar="URI", help=f"such as '{EXAMPLE}'")
     send.add_argument("--model", type=_model_id, default=0, metavar="HEX", help="id in frames")
+    made = commands.add_parser("generate", help=f"write {', '.join(FILES)} from the message table")
+    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if not there")
+    made.add_argument("--base", type=_base, default=BASE, metavar="ID", help="first CAN identifier")
+    made.set_defaults(run=_generate)
     for command, run in ((watch, _watch), (send, _send)):
         command.add_argument("--duration", type=_seconds, metavar="S", help="end after S seconds")
         command.add_argument("--json", action="store_true", help="result as one JSON object")
