@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 REF := build/reference
 
 ROBUST = $(BIN)/mu-study robustness
-.PHONY: demo test bench soak soak-engine soak-link reference lint clean
+.PHONY: demo test bench soak soak-engine soak-link fuzz reference lint clean
 
 demo: $(READY)
 	$(BIN)/mu-demo $(if $(REC),--recording "$(REC)")
@@ -52,6 +52,13 @@ soak-link: $(READY)
 	for profile in full classic; do $(BIN)/mu-link soak --trials 10000 --profile $$profile \
 	  --out docs/reports/link_$$profile.json || exit; done
 	$(BIN)/python benchmarks/soak_link.py --trials 100 --out docs/reports/link_realtime.json
+
+# The receiver in C on a hundred million frames of a bad line; minutes.
+RX := runtime/receiver/fuzz_rx.c runtime/receiver/spikewire_rx.c
+fuzz:
+	mkdir -p build
+	$(CC) -std=c99 -O2 -DSPW_FUZZ_MAIN $(RX) -o build/fuzz_rx
+	build/fuzz_rx 100000000
 
 # models/reference.mub and what it scores on the muscle's next contraction; 7 minutes.
 reference: $(READY)

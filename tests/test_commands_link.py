@@ -346,3 +346,19 @@ def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
         command.main(["--help"])
     assert caught.value.code == 0
     assert "example: mu-link watch pty:/tmp/exo" in capsys.readouterr().out
+
+
+def test_generate_writes_database_header_and_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["generate", "--out", str(tmp_path / "link"), "--base", "0x100"]) == 0
+    written = [Path(line) for line in capsys.readouterr().out.split()]
+    assert {path.name for path in written} == {"spikewire.dbc", "spikewire_link.h", "link.md"}
+    assert "BO_ 256 MU_DRIVE0" in (tmp_path / "link/spikewire.dbc").read_text()
+
+
+def test_generate_refuses_identifiers_that_do_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["generate", "--out", "x", "--base", "0x7f0"])
+    assert stopped.value.code == 2
+    assert "0x7f0 came, 0 to 0x7df is allowed; type for instance 0x680" in capsys.readouterr().err

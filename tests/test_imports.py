@@ -25,6 +25,7 @@ OURS = {
     "golden": {"signals", "filters", "bundle", "manifest"},
     "adapt": {"signals", "bundle", "golden", "moments", "peaks", "register", "filters"},
     "io.*": {"signals", "durable", "io"},
+    "link.generate": {"durable", "link"},
     "link.*": {"link"},
     "adapters.*": {"signals", "link", "adapters"},
     "runtime.*": {"signals", "durable", "filters", "moments", "peaks", "register", "decide",

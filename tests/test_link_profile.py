@@ -118,6 +118,14 @@ def test_a_refused_step_moves_no_counter() -> None:
     assert [s.counter for _, s in read(framer, [step(1)]) if isinstance(s, Step)] == [1]
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_works_at_a_low_base(profile: str) -> None:
+    """SHORT has no identifier that could be moved below 0."""
+    framer = Framer(profile, Info(7, (30,)), base=0)
+    (_, first), *_ = read(framer, [step(5)])
+    assert isinstance(first, Step)
+
+
 def test_another_base_moves_identifiers_and_crcs() -> None:
     framer = Framer("classic", Info(7, (30,)), base=0x100)
     (first, *_) = framer.frames([step(0)])

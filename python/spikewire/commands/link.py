@@ -1,4 +1,4 @@
-"""`mu-link`: listen to a decoder as an exoskeleton controller would, or send it a test pattern."""
+"""`mu-link`: listen to a decoder as a controller would, send a test pattern, or write the table."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,10 @@ from spikewire.commands import check_out, guarded, progress
 from spikewire.durable import write_durably
 from spikewire.link.codec import Arm, Step, id16
 from spikewire.link.ends import End, open_end
+from spikewire.link.generate import FILES, LARGEST_BASE, generate
 from spikewire.link.profile import Info
 from spikewire.link.receiver import ACTIVE, Receiver
-from spikewire.link.table import N_DRIVES, REQUESTS, STATES, STEP
+from spikewire.link.table import BASE, N_DRIVES, REQUESTS, STATES, STEP
 from spikewire.link.transport import EXAMPLE, Link, open_link
 
 NAP_S = 0.004  # a full frame at 921600 baud takes 0.8 ms, a step 9.8 ms
@@ -282,6 +284,22 @@ def soak_table(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
+def _generate(args: argparse.Namespace) -> int:
+    """Run `mu-link generate`."""
+    for path in generate(args.out, args.base):
+        print(path)
+    return 0
+
+
+def _base(text: str) -> int:
+    """Parse the first CAN identifier, such as 0x680."""
+    value = int(text, 0)
+    if not 0 <= value <= LARGEST_BASE:
+        raise argparse.ArgumentTypeError(
+            f"{text} came, 0 to 0x{LARGEST_BASE:x} is allowed; type for instance 0x{BASE:x}")
+    return value
+
+
 def _seconds(text: str) -> float:
     """Parse a time that is positive."""
     value = float(text)
@@ -329,6 +347,12 @@ def parser() -> argparse.ArgumentParser:
     soak.add_argument("--out", metavar="FILE", help="report to write, .json")
     soak.add_argument("--json", action="store_true", help="print the rows as JSON")
     soak.set_defaults(run=_soak)
+
+
+    made = commands.add_parser("generate", help=f"write {', '.join(FILES)} from the message table")
+    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if not there")
+    made.add_argument("--base", type=_base, default=BASE, metavar="ID", help="first CAN identifier")
+    made.set_defaults(run=_generate)
     for command, run in ((watch, _watch), (send, _send)):
         command.add_argument("--duration", type=_seconds, metavar="S", help="end after S seconds")
         command.add_argument("--json", action="store_true", help="result as one JSON object")

@@ -1,4 +1,4 @@
-"""How long messages take on a wire, and a wire that takes no more than it can carry.
+"""How long messages take on a wire, what share profiles need of it, and a wire that is finite.
 
 Time is counted in steps, of which a decoder sends one for every period whatever happens, so nothing
 here looks at a clock.
@@ -6,11 +6,14 @@ here looks at a clock.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from spikewire.link.framing import frame
-from spikewire.link.profile import Payload
+from spikewire.link.profile import PROFILES, Payload
+from spikewire.link.table import COUNTS, UNITS_PER_BANK, Message
 
+STEP_HZ = 2048 / 20
 SERIAL_BITS = 10  # of a byte: start, eight, stop
 CLASSIC_MAX = 8  # bytes of a classic CAN frame; a longer message is a CAN FD frame
 
@@ -58,6 +61,47 @@ def can_s(payloads: Iterable[Payload], bitrate: int, dbitrate: int) -> float:
 def serial_s(payloads: Iterable[Payload], baud: int) -> float:
     """Seconds that messages take on a serial line, 8N1."""
     return sum(len(frame(p.message.type_of(p.slot), p.data)) for p in payloads) * SERIAL_BITS / baud
+
+
+def fd_seconds(size: int, slow_hz: int, fast_hz: int) -> float:
+    """Return the time of a CAN FD frame at two bit rates."""
+    slow, fast = fd_bits(size)
+    return slow / slow_hz + fast / fast_hz
+
+
+def serial_bytes(size: int) -> int:
+    """Return the bytes of a payload of `size` bytes with framing."""
+    return len(frame(1, bytes([1]) * size))
+
+
+def rates(profile: str, units: int, step_hz: float = STEP_HZ) -> list[tuple[Message, float]]:
+    """Return the messages of a profile and how many of each go out in a second.
+
+    Parameters
+    ----------
+    profile : str
+        Key of `profile.PROFILES`.
+    units : int
+        Motor units of the one bundle.
+    step_hz : float
+        Steps per second.
+    """
+    def rate(message: Message) -> float:
+        copies = math.ceil(units / UNITS_PER_BANK) if message is COUNTS else 1
+        return 1 / message.every if message.every else copies * step_hz
+
+    return [(message, rate(message)) for message in PROFILES[profile]]
+
+
+def classic_bits_per_s(profile: str, units: int) -> float:
+    """Return what the messages of a profile that fit into classic frames take of a bus."""
+    return sum(classic_bits(m.size) * hz for m, hz in rates(profile, units)
+               if m.size <= CLASSIC_MAX)
+
+
+def serial_bytes_per_s(profile: str, units: int) -> float:
+    """Return what a profile takes of a serial line."""
+    return sum(serial_bytes(m.size) * hz for m, hz in rates(profile, units))
 
 
 class Bucket:

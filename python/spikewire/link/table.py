@@ -158,8 +158,11 @@ class Message:
         raise KeyError(f"{self.name} has no field {name!r}")
 
     def data_id(self, slot: int = 0, base: int = BASE) -> int:
-        """Return the number mixed into the CRC: the CAN identifier, on every kind of line."""
-        return (self.can_id or 0) + slot + base - BASE
+        """Return the number mixed into the CRC: the CAN identifier, on every kind of line.
+
+        A message that has none has no CRC of its own either, and gives 0.
+        """
+        return 0 if self.can_id is None else self.can_id + slot + base - BASE
 
     def type_of(self, slot: int = 0) -> int:
         """Return the serial type byte of `slot`; ValueError if it is not sent on serial lines."""
