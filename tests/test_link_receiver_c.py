@@ -57,7 +57,7 @@ STATE = {name: key for key, name in STATES.items()}
 BEARERS = {"full": STEP, "short": SHORT, "classic": DRIVE, "fd": STEP}
 ON_CAN = ("classic", "fd")
 REASONS = ("length", "crc", "range", "state", "proto", "request", "model", "table", "slot", "type",
-           "repeated", "jump")  # fmt: skip
+           "repeated", "jump", "old")  # fmt: skip
 COUNTED = ("accepted", "usable", "gaps", "stale_marked_valid", "late")
 FRAMING = ("bad_crc", "bad_cobs", "too_long")
 LAST = ("step", "sample_time_us", "age_us", "faults", "drive", "activation", "state", "counter",

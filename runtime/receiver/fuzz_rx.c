@@ -217,7 +217,7 @@ static void feed_can(spw_rx *rx, uint32_t step, uint64_t now_us) {
 /* Steps that got through the framing. */
 static uint32_t through(const spw_rx *rx) {
     return rx->stats.accepted + rx->stats.rejected[SPW_RX_JUMP] +
-           rx->stats.rejected[SPW_RX_REPEATED];
+           rx->stats.rejected[SPW_RX_REPEATED] + rx->stats.rejected[SPW_RX_OLD];
 }
 
 int main(int count, char **word) {

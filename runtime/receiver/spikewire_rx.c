@@ -61,17 +61,36 @@ static unsigned follow(spw_rx *rx, uint8_t counter, int modulus, uint64_t now_us
     return SPW_OK;
 }
 
+/* Follow the number of the step, of which a frame has so many bits. A decoder that starts anew also
+ * begins to count anew, but is not ACTIVE at first; trust begins anew with it. */
+static unsigned advance(spw_rx *rx, const spw_rx_step *step, unsigned bits) {
+    const uint32_t all = UINT32_MAX >> (32 - bits);
+    const uint32_t delta = rx->has_number ? (step->step - rx->number) & all : 0;
+    if (delta >> (bits - 1)) {
+        if (step->state == SPW_STATE_ACTIVE) return SPW_RX_OLD;
+        rx->streak = 0;
+    }
+    rx->has_number = 1;
+    rx->number = step->step;
+    rx->counted += delta;
+    return SPW_OK;
+}
+
 /* Microseconds, rounded up, that a frame took longer than the quickest lately.
  *
  * A frame says when it left, on the decoder's clock: time of its newest sample plus age. The
  * quickest way is the reference, which may rise as two quartz clocks drift apart; its 5000th parts
- * of a microsecond are in least_rest. Everything wraps at 2^32 us, as the sample time does. */
-static uint32_t transit(spw_rx *rx, const spw_rx_step *step, uint64_t now_us) {
+ * of a microsecond are in least_rest. Everything wraps at 2^32 us, as the sample time does. Frames
+ * without a time tell it by the number of their step, as long as the decoder is ACTIVE: lost
+ * samples do not count as steps, but it is DEGRADED for half a second after any. */
+static uint32_t transit(spw_rx *rx, const spw_rx_step *step, int timed, uint64_t now_us) {
     const uint64_t quiet = since(now_us, rx->received_us);
     uint32_t offset, ahead;
     uint64_t late, rise;
-    if (step->sample_time_us == 0 || step->age_us == SPW_RX_NO_AGE) return 0;
-    offset = (uint32_t)(now_us & UINT32_MAX) - step->sample_time_us - step->age_us;
+    if (step->age_us == SPW_RX_NO_AGE || (timed && step->sample_time_us == 0)) return 0;
+    offset = (uint32_t)(now_us & UINT32_MAX) - step->age_us;
+    offset -= timed ? step->sample_time_us : rx->counted * rx->info.step_period_us;
+    if (!timed && step->state != SPW_STATE_ACTIVE) rx->has_least = 0;
     ahead = offset - rx->least_us;
     /* Quicker than the quickest, or so much later that it is another clock. */
     if (!rx->has_least || (ahead == 0 && rx->least_rest) || ahead > SPW_RX_OTHER_CLOCK_US) {
@@ -89,11 +108,11 @@ static uint32_t transit(spw_rx *rx, const spw_rx_step *step, uint64_t now_us) {
 }
 
 /* Make an accepted frame the current one. */
-static void believe(spw_rx *rx, const spw_rx_step *step, uint64_t now_us) {
+static void believe(spw_rx *rx, const spw_rx_step *step, int timed, uint64_t now_us) {
     spw_rx_stats *stats = &rx->stats;
     const int known = step->age_us != SPW_RX_NO_AGE;
     size_t k;
-    rx->late_us = transit(rx, step, now_us);
+    rx->late_us = transit(rx, step, timed, now_us);
     stats->late += known && (uint64_t)step->age_us + rx->late_us > rx->config.age_max_us;
     stats->stale_marked_valid +=
         known && step->state == SPW_STATE_ACTIVE && step->age_us > SPW_RX_AGE_MAX_US;
@@ -136,7 +155,9 @@ static unsigned take_drive(spw_rx *rx, const frame *f) {
     step.activation = m.activation;
     step.state = m.state;
     step.counter = m.counter;
-    believe(rx, &step, f->now_us);
+    reason = advance(rx, &step, 16);
+    if (reason) return reason;
+    believe(rx, &step, 0, f->now_us);
     return SPW_OK;
 }
 
@@ -157,7 +178,9 @@ static unsigned take_short(spw_rx *rx, const frame *f) {
     step.state = m.state;
     step.counter = m.counter;
     step.model_id16 = m.model_id16;
-    believe(rx, &step, f->now_us);
+    reason = advance(rx, &step, 32);
+    if (reason) return reason;
+    believe(rx, &step, 0, f->now_us);
     return SPW_OK;
 }
 
@@ -182,7 +205,9 @@ static unsigned take_full(spw_rx *rx, const frame *f) {
     step.n_mu = m.n_mu;
     step.good_channels = m.good_channels;
     step.model_id16 = m.model_id16;
-    believe(rx, &step, f->now_us);
+    reason = advance(rx, &step, 32);
+    if (reason) return reason;
+    believe(rx, &step, 1, f->now_us);
     for (k = 0; k < SPW_N_UNITS; k++) rx->counts[k] = m.counts[k];
     return SPW_OK;
 }

@@ -57,6 +57,7 @@ enum spw_rx_reason {
     SPW_RX_TYPE,                 /* nothing that a decoder sends */
     SPW_RX_REPEATED,             /* the counter stood still */
     SPW_RX_JUMP,                 /* the counter went up by more than 3 */
+    SPW_RX_OLD,                  /* ACTIVE, and of a step before the last one: from the past */
     SPW_RX_N_REASONS
 };
 
@@ -114,9 +115,10 @@ typedef struct spw_rx {
     uint8_t latched; /* assistance is off until spw_rx_rearm */
     spw_rx_stats stats;
 
-    uint8_t has_step, has_usable, has_counter, has_least, has_loss, has_info[2];
+    uint8_t has_step, has_usable, has_counter, has_least, has_loss, has_number, has_info[2];
     uint8_t counter, repeats, streak, arms;
     uint32_t late_us, least_us, least_rest;
+    uint32_t number, counted; /* of the last step; the same without wrapping at 16 bits */
     uint32_t came, lost;
     uint64_t received_us, usable_us, loss_us, info_us[2];
     uint8_t line[SPW_RX_LINE_BYTES];

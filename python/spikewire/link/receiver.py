@@ -280,11 +280,14 @@ class Receiver:
     def _advance(self, step: Step, bits: int) -> None:
         """Follow the step number; FrameError for one that goes back: a frame from the past.
 
-        A decoder that starts anew also begins to count anew, but is not ACTIVE at first.
+        A decoder that starts anew also begins to count anew, but is not ACTIVE at first; trust
+        begins anew with it.
         """
         delta = 0 if self._step is None else (step.step - self._step) % (1 << bits)
         if delta >> (bits - 1) and step.state == ACTIVE:
             raise FrameError("old", f"step {step.step} came after {self._step}")
+        if delta >> (bits - 1):
+            self._streak = 0
         self._step = step.step
         self._counted += delta
 
