@@ -353,7 +353,8 @@ def test_generate_writes_database_header_and_page(
 ) -> None:
     assert command.main(["generate", "--out", str(tmp_path / "link"), "--base", "0x100"]) == 0
     written = [Path(line) for line in capsys.readouterr().out.split()]
-    assert {path.name for path in written} == {"spikewire.dbc", "spikewire_link.h", "link.md"}
+    assert {path.name for path in written} == {"spikewire.dbc", "spikewire_link.h", "link.md",
+                                               "guard.md"}
     assert "BO_ 256 MU_DRIVE0" in (tmp_path / "link/spikewire.dbc").read_text()
 
 

@@ -6,6 +6,7 @@ The table of situations and the state machine below are written from those words
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -14,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from spikewire.link.codec import Arm
 from spikewire.link.table import FAULTS, STATES
-from spikewire.runtime.guard import RULES, VALID, Guard, Health
+from spikewire.runtime.guard import RULES, VALID, Guard, Health, page
 
 ID = 0x1A2B3C4D
 NAME = dict(STATES)
@@ -310,3 +311,9 @@ class Sequences(RuleBasedStateMachine):
 
 TestSequences = Sequences.TestCase
 TestSequences.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_the_committed_page_is_that_of_the_table() -> None:
+    committed = Path(__file__).parents[1] / "docs" / "link" / "guard.md"
+    assert committed.read_text() == page(), "type: mu-link generate --out build/link, and copy it"
+    assert max(map(len, page().splitlines())) <= 140

@@ -29,6 +29,7 @@ from spikewire.link.receiver import ACTIVE, Receiver
 from spikewire.link.table import BASE, N_DRIVES, REQUESTS, STATES, STEP
 from spikewire.link.transport import EXAMPLE, Link, open_link
 
+GUARD_PAGE = "guard.md"
 NAP_S = 0.004  # a full frame at 921600 baud takes 0.8 ms, a step 9.8 ms
 ARM_EVERY_S = 0.05  # the decoder wants at least 10 Hz
 ARM_HOLDS_S = 0.2  # the test pattern stays ACTIVE so long after a request
@@ -286,7 +287,12 @@ def soak_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 def _generate(args: argparse.Namespace) -> int:
     """Run `mu-link generate`."""
-    for path in generate(args.out, args.base):
+    from spikewire.runtime.guard import page
+
+    made = generate(args.out, args.base)
+    made.append(args.out / GUARD_PAGE)
+    write_durably(made[-1], lambda file: file.write(page().encode()))
+    for path in made:
         print(path)
     return 0
 
@@ -349,7 +355,8 @@ def parser() -> argparse.ArgumentParser:
     soak.set_defaults(run=_soak)
 
 
-    made = commands.add_parser("generate", help=f"write {', '.join(FILES)} from the message table")
+    names = ", ".join((*FILES, GUARD_PAGE))
+    made = commands.add_parser("generate", help=f"write {names} from the tables of link and guard")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if not there")
     made.add_argument("--base", type=_base, default=BASE, metavar="ID", help="first CAN identifier")
     made.set_defaults(run=_generate)
