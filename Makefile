@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 REF := build/reference
 
 ROBUST = $(BIN)/mu-study robustness
-.PHONY: demo test bench soak reference lint clean
+.PHONY: demo test bench soak fuzz reference lint clean
 
 demo: $(READY)
 	$(BIN)/mu-demo $(if $(REC),--recording "$(REC)")
@@ -33,6 +33,13 @@ soak: $(READY)
 	$(if $(REC),$(BIN)/mu-decompose "$(REC)" --out build/soak/trains.npz && \
 	  $(BIN)/mu-study recording "$(REC)" --labels build/soak/trains.npz --other "$(REC)" \
 	  --blocks 8:13,13:18,18:24 --keep build/soak/recording --out docs/reports/recording.json)
+
+# The receiver in C on a hundred million frames of a bad line; minutes.
+RX := runtime/receiver/fuzz_rx.c runtime/receiver/spikewire_rx.c
+fuzz:
+	mkdir -p build
+	$(CC) -std=c99 -O2 -DSPW_FUZZ_MAIN $(RX) -o build/fuzz_rx
+	build/fuzz_rx 100000000
 
 # models/reference.mub and what it scores on the muscle's next contraction; 7 minutes.
 reference: $(READY)

@@ -85,6 +85,12 @@ def test_a_latch_holds_until_rearm_and_rearm_needs_usable_frames() -> None:
     assert receiver.assist(now) == 1.0
 
 
+def test_rearm_notices_a_silence_that_nobody_asked_about() -> None:
+    receiver = running()
+    assert receiver.rearm(2 * T + 0.2) is False
+    assert receiver.latched
+
+
 def test_rearm_does_not_make_a_frame_newer() -> None:
     receiver = running()
     assert receiver.rearm(2 * T + 0.065)

@@ -145,6 +145,28 @@ def test_a_c_program_finds_the_package(here: Path, cases: dict[str, Path], tmp_p
         assert [t for u, t in spikes if u == unit] == wanted
 
 
+RECEIVER = """
+#include <spikewire_rx.h>
+int main(void) {
+    spw_rx rx;
+    const spw_rx_config config = spw_rx_defaults(7);
+    spw_rx_init(&rx, &config);
+    return (int)spw_rx_assist(&rx, 0);
+}
+"""
+
+
+def test_the_receiver_is_installed_beside_it(here: Path, tmp_path: Path) -> None:
+    usr = tmp_path / "usr"
+    subprocess.run(["cmake", "--install", str(here), "--prefix", str(usr)], check=True,
+                   capture_output=True)
+    (tmp_path / "main.c").write_text(RECEIVER)
+    (library,) = usr.rglob("libspikewire_rx.a")
+    subprocess.run(["gcc", "-std=c99", f"-I{usr}/include", str(tmp_path / "main.c"), str(library),
+                    "-o", str(tmp_path / "main")], check=True)
+    assert subprocess.run([str(tmp_path / "main")]).returncode == 0
+
+
 def test_sanitizers_find_nothing(cases: dict[str, Path], tmp_path: Path) -> None:
     """Every shape and instruction set, and a few seconds of damaged weights."""
     made = build(tmp_path, "-DSPW_TESTS=ON", "-DSPW_SANITIZE=ON")

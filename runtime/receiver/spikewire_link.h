@@ -62,12 +62,12 @@ enum spw_request {
 /* why an unpack refuses */
 typedef enum spw_check {
     SPW_OK, SPW_BAD_LENGTH, SPW_BAD_CRC, SPW_BAD_RANGE, SPW_BAD_STATE, SPW_BAD_PROTO,
-    SPW_BAD_REQUEST
+    SPW_BAD_REQUEST, SPW_N_CHECKS
 } spw_check;
 
 /* `width` bits, up to 8, from bit `bit` on; they lie in one byte */
 static inline uint8_t spw_get_bits(const uint8_t *data, size_t bit, unsigned width) {
-    return (uint8_t)(data[bit / 8] >> (bit % 8) & ((1u << width) - 1u));
+    return (uint8_t)((unsigned)data[bit / 8] >> (bit % 8) & ((1u << width) - 1u));
 }
 
 static inline uint16_t spw_get16(const uint8_t *at) {

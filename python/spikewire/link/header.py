@@ -70,7 +70,7 @@ typedef enum spw_check {
 
 /* `width` bits, up to 8, from bit `bit` on; they lie in one byte */
 static inline uint8_t spw_get_bits(const uint8_t *data, size_t bit, unsigned width) {
-    return (uint8_t)(data[bit / 8] >> (bit % 8) & ((1u << width) - 1u));
+    return (uint8_t)((unsigned)data[bit / 8] >> (bit % 8) & ((1u << width) - 1u));
 }
 
 static inline uint16_t spw_get16(const uint8_t *at) {
@@ -181,7 +181,7 @@ def header(base: int = BASE) -> str:
         First CAN identifier.
     """
     choices = dict.fromkeys(row.name for m in MESSAGES for row in m.fields if row.choices)
-    checks = ["OK", *(f"BAD_{name}" for name in ("LENGTH", "CRC", "RANGE", *choices))]
+    checks = ["OK", *(f"BAD_{name}" for name in ("LENGTH", "CRC", "RANGE", *choices)), "N_CHECKS"]
     faults = [f"#define SPW_FAULT_{name.upper()} 0x{1 << bit:04X}u" for bit, name in FAULTS.items()]
     top = Template(TOP).substitute(
         proto=PROTO, hash=f"0x{table_number():08X}", base=f"0x{base:03X}", n_units=N_UNITS,

@@ -244,7 +244,8 @@ class Receiver:
         return min(1.0, max(0.0, (LATCH_S - silent) / (LATCH_S - HOLD_S)))
 
     def rearm(self, now: float) -> bool:
-        """Allow assistance again, if what comes is usable now; tell whether that was so."""
+        """Allow assistance again, if what comes is usable now; tell whether it is allowed."""
+        self._expire(now)
         if self.usable(now):
             self.latched = False
         return not self.latched
