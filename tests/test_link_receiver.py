@@ -100,6 +100,26 @@ def test_rearm_notices_a_silence_that_nobody_asked_about() -> None:
     assert receiver.latched
 
 
+def test_what_was_lost_before_a_rearm_does_not_latch_again() -> None:
+    receiver = running()
+    for counter in range(40, 100):  # 37 were lost
+        give(receiver, counter, counter * T)
+    assert receiver.latched  # by the silence
+    assert receiver.rearm(99 * T)
+    for counter in range(100, 300):
+        give(receiver, counter % 256, counter * T, step=counter)
+    assert not receiver.latched
+
+
+def test_held_is_what_may_be_acted_on() -> None:
+    receiver = running()
+    assert receiver.held is not None
+    assert receiver.held.drive[0] == 100.0
+    give(receiver, 3, 3 * T, drive=(math.nan,) * 4)
+    assert receiver.assist(3 * T) == 1.0
+    assert receiver.held.drive[0] == 100.0
+
+
 def test_rearm_does_not_make_a_frame_newer() -> None:
     receiver = running()
     assert receiver.rearm(2 * T + 0.065)

@@ -500,7 +500,7 @@ def test_both_receivers_say_the_same(library: ctypes.CDLL, profile: str) -> None
     @given(SCRIPTS, st.booleans(), st.sampled_from([MODEL, MODEL, MODEL, None]), st.integers(0, 3),
            st.sampled_from([BASE, 0x100, 0]), st.sampled_from([0, 770, 6160]),
            st.integers(0, 5_000_000_000), CLOCKS)
-    @settings(deadline=None, max_examples=250)
+    @settings(deadline=None, max_examples=150)
     def check(
         script: list[tuple[Any, ...]], runs: bool, model_id: int | None, slot: int, base: int,
         wire_us: int, now_us: int, clock_us: int,

@@ -448,7 +448,13 @@ unsigned spw_rx_assist(spw_rx *rx, uint64_t now_us) {
 
 int spw_rx_rearm(spw_rx *rx, uint64_t now_us) {
     expire(rx, now_us);
-    if (spw_rx_usable(rx, now_us)) rx->latched = 0;
+    if (spw_rx_usable(rx, now_us)) {
+        rx->latched = 0;
+        /* What was lost before it counts no longer: else it would latch a second later. */
+        rx->has_loss = 1;
+        rx->loss_us = now_us;
+        rx->came = rx->lost = 0;
+    }
     return !rx->latched;
 }
 

@@ -149,6 +149,9 @@ class Receiver:
     ----------
     latched : bool
         Assistance is off until `rearm`.
+    held : Step or None
+        The last usable one: what a controller acts on, times `assist`. The last accepted one may
+        be READY, or say that its drive is not available.
     stats : Statistics
     notices : message name -> Notice, the newest of each kind
     """
@@ -160,6 +163,7 @@ class Receiver:
         self.model_id, self.slot, self.base = model_id, slot, base
         self.age_max_ms, self.wire_ms = age_max_ms, wire_ms
         self.notices: dict[str, Notice] = {}
+        self.held: Step | None = None
         # until when INFO and INFO2 hold
         self._known_until = {INFO.name: -math.inf, INFO2.name: -math.inf}
         self.latched = False
@@ -251,6 +255,8 @@ class Receiver:
         self._expire(now)
         if self.usable(now):
             self.latched = False
+            # what was lost before it counts no longer: else it would latch a second later
+            self._loss_from, self._came, self._lost = now, 0, 0
         return not self.latched
 
     @property
@@ -333,7 +339,7 @@ class Receiver:
         if step.state in STOPPED:
             self.latched = True
         if usable:
-            self._usable_at = now
+            self._usable_at, self.held = now, step
 
     def _transit(self, step: Step, bits: int, now: float) -> float:
         """Milliseconds that a frame took longer than the quickest lately.
