@@ -17,6 +17,7 @@ from spikewire.adapters.assist import FAREWELLS, PERIOD_S
 from spikewire.adapters.loop import LAST_TRIES, Decoder, let_go, run
 from spikewire.adapters.peers import H3Peer, MitPeer
 from spikewire.link.codec import Step
+from spikewire.link.ends import SerialEnd
 from spikewire.link.loopback import LoopbackLink
 from spikewire.link.profile import Info
 from spikewire.link.transport import ArmReader, LinkError
@@ -30,7 +31,7 @@ class Desk:
     def __init__(self, kind: str) -> None:
         self.world = World(kind)
         self.line = LoopbackLink("loopback:", info=Info(MODEL, (3,)))
-        self.decoder = Decoder(self, self.world.receiver)
+        self.decoder = Decoder(SerialEnd(self), self.world.receiver)
         self.said: list[str] = []
         self.asked: list[tuple[float, int]] = []
         self.arms = ArmReader()

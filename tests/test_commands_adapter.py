@@ -197,7 +197,7 @@ def test_what_cannot_be_used_is_one_line(
         (("h3", line, "--bus", "can:none9", "--limits", str(bad)), "sign is 2, allowed is 1 or"),
         (("h3", line, "--bus", "can:none9", "--limits", place), "bus 'can:none9' cannot be opened"),
         (("h3", line, "--bus", "none9", "--limits", place), "has no scheme"),
-        (("h3", "udp:x", "--bus", "can:none9", "--limits", place), "'udp:x' is no port"),
+        (("h3", "null:", "--bus", "can:none9", "--limits", place), "'null:' is no port"),
         (("mit", line, "--bus", "can:none9", "--limits", place), "key 'joint' is unknown"),
     ):
         code, said = run(capsys, *words, *end)

@@ -9,46 +9,41 @@ from contextlib import suppress
 
 from spikewire.adapters.assist import PERIOD_S, REQUEST, Adapter, Machine
 from spikewire.adapters.bus import Bus
-from spikewire.link.codec import Arm, encode_arm
-from spikewire.link.framing import Deframer, frame
+from spikewire.link.codec import Arm
+from spikewire.link.ends import End
 from spikewire.link.receiver import Receiver
-from spikewire.link.table import ARM
 from spikewire.link.transport import LinkError
-from spikewire.link.uart import FrameWriter, Port
 
-ARM_BYTES = 15  # of a request on the line
 ASK_EVERY_S = 0.05  # the decoder wants at least 10 Hz
 LAST_TRIES, LAST_TOLD = 50, 3  # to end what the machine does, until the bus took it so often
 PAUSE_S = 0.002  # between these; what was sent gets out before the bus is closed
 
 
 class Decoder:
-    """The controller's end of a serial line: frames to a receiver, requests back.
+    """The decoder, as it is heard and asked over its line.
 
     Parameters
     ----------
-    port : Port
+    end : End
+        The controller's end of the line.
     receiver : Receiver
         With the model id that is to be asked for.
     """
 
-    def __init__(self, port: Port, receiver: Receiver) -> None:
-        self.port, self.receiver = port, receiver
-        self._deframer, self._writer = Deframer(), FrameWriter(port, ARM_BYTES)
+    def __init__(self, end: End, receiver: Receiver) -> None:
+        self.end, self.receiver = end, receiver
         self._asked: int | None = None
         self._asked_s, self._sent = -math.inf, 0
 
     def listen(self, now: float) -> None:
         """Hand over what has come."""
-        for kind, payload in self._deframer.feed(self.port.read()):
-            self.receiver.serial(kind, payload, now)
+        self.end.hear(self.receiver, now)
 
     def ask(self, request: int, now: float) -> None:
         """Send a request, if it is a new one or the last is long enough ago."""
         if request != self._asked or now - self._asked_s >= ASK_EVERY_S:
             self._asked, self._asked_s = request, now
-            arm = Arm(request, self.receiver.model_id or 0, self._sent)
-            self._sent += self._writer.write(frame(ARM.type_of(), encode_arm(arm)))
+            self._sent += self.end.ask(Arm(request, self.receiver.model_id or 0, self._sent))
 
 
 def run(

@@ -23,9 +23,9 @@ from spikewire.adapters.mit import ROWS as MIT_ROWS
 from spikewire.adapters.mit import Mit
 from spikewire.adapters.peers import PEERS, Peer
 from spikewire.commands import guarded
+from spikewire.link.ends import open_end
 from spikewire.link.receiver import Receiver
 from spikewire.link.table import N_DRIVES
-from spikewire.link.uart import open_port
 
 # name -> keys of its limits file, and the machine; a new machine is a file and a line here
 MACHINES: dict[str, tuple[Mapping[str, Row], Callable[[Limits], Machine]]] = {
@@ -97,9 +97,9 @@ def _adapt(args: argparse.Namespace) -> int:
     """Run `mu-adapter h3` or `mit`."""
     rows, make = MACHINES[args.command]
     limits = read_limits(args.limits, rows)
-    receiver = Receiver(args.model, args.slot)
+    end = open_end(args.line)
+    receiver = Receiver(args.model, args.slot, base=end.base)
     adapter = Adapter(make(limits), receiver, limits)
-    port = open_port(args.line)
     try:
         bus = CanBus(args.bus)
         operator = Operator(args.duration)
@@ -107,11 +107,11 @@ def _adapt(args: argparse.Namespace) -> int:
              f"or: kill -USR1 {os.getpid()}")
         gc.freeze()  # collections stay short
         try:
-            run(adapter, Decoder(port, receiver), bus, operator, _say)
+            run(adapter, Decoder(end, receiver), bus, operator, _say)
         finally:
             bus.close()
     finally:
-        port.close()
+        end.close()
     _show(adapter, args.json)
     return 0
 
