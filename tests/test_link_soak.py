@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from spikewire.commands import link as command
-from spikewire.link import receiver, soak
+from spikewire.link import bench, receiver, soak
 from spikewire.runtime.guard import Guard, Health
 
 
@@ -44,12 +44,12 @@ def test_the_oracle_notices(
     monkeypatch.setattr(receiver, what, value)
     made = receiver.Receiver
     if what == "AGE_MAX_MS":
-        monkeypatch.setattr(soak, "Receiver", lambda model: made(model, age_max_ms=value))
+        monkeypatch.setattr(bench, "Receiver", lambda model: made(model, age_max_ms=value))
         monkeypatch.setattr(receiver, "LATCH_S", 5.0)
         monkeypatch.setattr(receiver, "STOPPED", ())
-        guard = Guard(soak.MODEL)
+        guard = Guard(bench.MODEL)
         monkeypatch.setattr(Guard, "judge", lambda self, now, h: (3, 0))
-        assert guard.arm_id == soak.MODEL
+        assert guard.arm_id == bench.MODEL
     row = run(name)
     assert row[promise] > 0
     assert soak.broken(row) > 0
