@@ -79,25 +79,41 @@ def _refuse_choice(row: Field, raw: int) -> NoReturn:
     raise FrameError(row.name, f"{row.name}: {raw} came, allowed: {allowed}")
 
 
-def _to_raw(row: Field, value: float) -> int:
-    """Return the raw of one value; the table says what saturates, wraps or is refused."""
-    if row.modulus is not None:
-        return int(value) % row.modulus
-    if math.isnan(value):
-        if row.invalid is None:
-            raise FrameError("range", f"{row.name}: NaN came, it has no mark for 'not available'")
-        return row.invalid
-    scaled = (value - row.offset) / row.scale
-    if row.saturated is not None:
-        if scaled >= row.largest + 0.5:
-            return row.saturated
-        scaled = max(scaled, 0.0)
-    elif not -0.5 < scaled < row.largest + 0.5:
-        raise FrameError("range", f"{row.name}: {value} came, raw 0..{row.largest} is allowed")
-    raw = round(scaled)
-    if row.choices is not None and raw not in row.choices:
-        _refuse_choice(row, raw)
-    return raw
+def _to_raw(row: Field) -> Callable[[float], int]:
+    """Return the function from value to raw; the table says what saturates, wraps or is refused.
+
+    A function of its own for every field, since a step has two dozen of them to encode.
+    """
+    modulus, largest, saturated, choices = row.modulus, row.largest, row.saturated, row.choices
+    scale, offset = row.scale, row.offset
+    plain = scale == 1.0 and offset == 0.0
+
+    def wrapped(value: float) -> int:
+        return int(value) % (modulus or 1)
+
+    def raw_of(value: float) -> int:
+        whole = plain and type(value) is int and 0 <= value <= largest
+        raw = int(value) if whole else rounded(value)
+        if choices is not None and raw not in choices:
+            _refuse_choice(row, raw)
+        return raw
+
+    def rounded(value: float) -> int:
+        if value != value:
+            if row.invalid is None:
+                raise FrameError(
+                    "range", f"{row.name}: NaN came, it has no mark for 'not available'")
+            return row.invalid
+        scaled = (value - offset) / scale
+        if saturated is not None:
+            if scaled >= largest + 0.5:
+                return saturated
+            scaled = max(scaled, 0.0)
+        elif not -0.5 < scaled < largest + 0.5:
+            raise FrameError("range", f"{row.name}: {value} came, raw 0..{largest} is allowed")
+        return round(scaled)
+
+    return raw_of if modulus is None else wrapped
 
 
 def _from_raw(row: Field, raw: int) -> float:
@@ -157,6 +173,7 @@ class _Layout:
     fmt: struct.Struct
     words: tuple[tuple[Field, ...], ...]
     runs: Mapping[str, _Run]
+    raws: Mapping[str, Callable[[float], int]]
 
 
 def _code(word: tuple[Field, ...]) -> str:
@@ -185,7 +202,7 @@ def _compile(message: Message) -> _Layout:
         fmt += f"{pad}x{_code(word)}"
     fmt += f"{message.size - struct.calcsize(fmt)}x"
     runs = {row.name: _Run(row) for row in rows if row.count > 1 and row.width < 8}
-    return _Layout(struct.Struct(fmt), words, runs)
+    return _Layout(struct.Struct(fmt), words, runs, {row.name: _to_raw(row) for row in rows})
 
 
 _LAYOUTS = {message.name: _compile(message) for message in MESSAGES}
@@ -222,17 +239,20 @@ def pack(message: Message, values: Mapping[str, Any], slot: int = 0, base: int =
         A value is out of range and the table has no mark for that.
     """
     layout = _LAYOUTS[message.name]
+    raws = layout.raws
     flat: list[Any] = []
     for word in layout.words:
         row = word[0]
-        if row.name in layout.runs:
-            flat.append(layout.runs[row.name].pack(values[row.name]))
+        name = row.name
+        if name in layout.runs:
+            flat.append(layout.runs[name].pack(values[name]))
         elif row.count > 1:
-            flat += [_to_raw(row, value) for value in values[row.name]]
+            raw = raws[name]
+            flat += [raw(value) for value in values[name]]
         elif len(word) > 1 or row.width < 8:
-            flat.append(sum(_to_raw(part, values[part.name]) << part.bit % 8 for part in word))
+            flat.append(sum(raws[part.name](values[part.name]) << part.bit % 8 for part in word))
         else:
-            flat.append(0 if row.name == "crc" else _to_raw(row, values[row.name]))
+            flat.append(0 if name == "crc" else raws[name](values[name]))
     payload = layout.fmt.pack(*flat)
     width, crc = _check(message, payload, slot, base)
     return crc.to_bytes(width, "little") + payload[width:]

@@ -101,6 +101,7 @@ class Framer:
     def __init__(self, profile: str, info: Info = NOBODY, base: int = BASE) -> None:
         self.info, self.base = info, base
         self.messages = PROFILES[profile]
+        self._hash = table_number()
         if len(info.units) > N_DRIVES:
             raise FrameError("slot", f"{len(info.units)} bundles came, up to {N_DRIVES} fit")
         if COUNTS in self.messages and sum(info.units) > N_UNITS:
@@ -110,7 +111,8 @@ class Framer:
         self._periods = [(m, max(1, round(m.every / info.period_s)), phase)
                          for phase, m in enumerate(m for m in self.messages if m in PERIODIC)]
         self._counters: Counter[tuple[str, int]] = Counter()
-        self._steps, self._state, self._muted, self._repeat = 0, -1, b"", 0
+        self._steps, self._state, self._repeat = 0, -1, 0
+        self._muted: list[bytes] = []
 
     def frames(self, steps: Sequence[Step], vitals: Vitals = UNKNOWN) -> list[Payload]:
         """Payloads of one step, one `Step` of each bundle; refused as a whole if any is.
@@ -120,30 +122,29 @@ class Framer:
         FrameError
             A value fits into no message, for instance a slot past 3 or an unknown state.
         """
-        wanted: list[tuple[Message, int, dict[str, Any]]] = []
+        made = []
         for message in self._every:
             if message is COUNTS:
-                wanted += [(COUNTS, bank, {"bank": bank, "counts": counts})
-                           for bank, counts in enumerate(self._banks(steps))]
+                made += [self._payload(COUNTS, bank, {"bank": bank, "counts": counts})
+                         for bank, counts in enumerate(self._banks(steps))]
             else:
-                wanted += [(message, s.slot, step_values(s, message)) for s in steps]
-        wanted += [(message, 0, self._periodic(message, steps, vitals))
-                   for message in self._due(steps)]
-        made = [Payload(message, slot, pack(message, self._numbered(message, slot, values), slot,
-                                            self.base))
-                for message, slot, values in wanted]
-        self._counters.update((message.name, slot) for message, slot, _ in wanted)
+                made += [self._payload(message, s.slot, step_values(s, message)) for s in steps]
+        made += [self._payload(message, 0, self._periodic(message, steps, vitals))
+                 for message in self._due(steps)]
+        for message, slot, _ in made:
+            self._counters[message.name, slot] += 1
         self._steps += 1
         self._state = steps[0].state
         return made
 
-    def _numbered(self, message: Message, slot: int, values: dict[str, Any]) -> dict[str, Any]:
-        """Values with this link's own counter."""
-        return values | {"counter": self._counters[message.name, slot]}
+    def _payload(self, message: Message, slot: int, values: dict[str, Any]) -> Payload:
+        """One message with this link's own counter."""
+        values["counter"] = self._counters[message.name, slot]
+        return Payload(message, slot, pack(message, values, slot, self.base))
 
     def _due(self, steps: Sequence[Step]) -> list[Message]:
         """Periodic messages of this step; a few steps apart, so that they make no burst."""
-        muted = b"".join(s.muted.tobytes() for s in steps)
+        muted = [s.muted.tobytes() for s in steps if len(s.muted)]
         if muted != self._muted:
             self._muted, self._repeat = muted, REPEATS
         due = [m for m, every, phase in self._periods
@@ -162,7 +163,7 @@ class Framer:
             return {"proto": PROTO, "n_mu": sum(info.units),
                     "step_period_us": round(1e6 * info.period_s), "model_id": info.model_id}
         if message is INFO2:
-            return {"table_hash": table_number()}
+            return {"table_hash": self._hash}
         if message is VALID:
             return {"units": self._in_use(steps)}
         return {"state": first.state, "faults": first.faults,

@@ -163,6 +163,7 @@ class Receiver:
         self.model_id, self.slot, self.base = model_id, slot, base
         self.age_max_ms, self.wire_ms = age_max_ms, wire_ms
         self.notices: dict[str, Notice] = {}
+        self._hash = table_number()
         self.held: Step | None = None
         # until when INFO and INFO2 hold
         self._known_until = {INFO.name: -math.inf, INFO2.name: -math.inf}
@@ -305,7 +306,7 @@ class Receiver:
             fits = self.model_id is None or values["model_id"] == self.model_id
             self._period_us = values["step_period_us"]
         elif name == INFO2.name:
-            fits = values["table_hash"] == table_number()
+            fits = values["table_hash"] == self._hash
         else:
             return
         self._known_until[name] = now + INFO_S if fits else -math.inf
