@@ -12,12 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from spikewire.bundle import GOLDEN_STEPS, WEIGHTS, save_array, write_bundle
 from spikewire.manifest import Manifest
 from spikewire.moments import Moments, measure
 from spikewire.signals import STEP, WINDOW, Recording, SpikeTrains
 from spikewire.weights import weights_bin
+
+# Tests do not time: a busy machine may stop for a second in the middle of an example.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 FS_HZ = 2048.0
 CHANNELS, UNITS, DELAYS = 16, 4, 8
