@@ -122,6 +122,11 @@ class Bench:
         self.hear()
         return self.frames
 
+    def armed_always(self) -> None:
+        """Drives as for a controller that armed long ago."""
+        self.loop.guard.drives = lambda now: True
+        self.loop.guard.ramp = lambda now: 1.0
+
     def states(self) -> list[str]:
         return [NAME[f.state] for f in self.frames]
 
@@ -133,8 +138,9 @@ def test_one_frame_for_every_step_and_a_last_one(bundle_path) -> None:
     assert bench.states() == ["IDLE"] * 6 + ["READY"] * 54 + ["SAFE"] * 3
     assert [f.step for f in frames[:60]] == list(range(1, 61))
     assert [f.counter for f in frames] == list(range(63))
-    assert all(np.isnan(f.drive[0]) for f in [*frames[:6], *frames[-3:]])
-    assert not any(np.isnan(f.drive[0]) for f in frames[6:60])
+    assert all(np.isnan(f.drive[0]) for f in frames)  # nobody has armed
+    assert all((f.counts == 15).all() for f in [*frames[:6], *frames[-3:]])
+    assert not any((f.counts[:4] == 15).any() for f in frames[6:60])
     assert bench.loop.tally.decoded == 54
 
 
@@ -157,6 +163,7 @@ def test_two_bundles_each_own_a_frame_and_a_drive(bundle_path) -> None:
     decoders = [Decoder(bundle, bench.engine, FS, (0, 16)), Decoder(bundle, second, FS, (16, 32))]
     bench.loop = Loop(bench.source, decoders, [bench.link], bench.clock)
     bench.identity = bench.loop.guard.arm_id
+    bench.armed_always()
     frames = bench.run()
     assert dict(seen) == {0: (STEP, 16), 1: (STEP, 16)}
     spans = [(0, 16), (16, 32)]
@@ -188,7 +195,9 @@ def test_what_can_wait_is_done_after_the_frame_has_left(bundle_path) -> None:
 
 
 def test_spikes_reach_the_frame_and_the_drive(bundle_path) -> None:
-    frames = Bench(bundle_path).run()
+    bench = Bench(bundle_path)
+    bench.armed_always()
+    frames = bench.run()
     fired = [f.step for f in frames if len(f.counts) and f.counts[0] == 1]
     assert fired == [k for k in range(7, 61) if k % 5 == 0]
     assert all(f.counts[4] == 15 for f in frames)  # units that the bundle does not have
@@ -236,6 +245,7 @@ def test_a_gap_degrades_until_the_window_is_full_again(bundle_path) -> None:
     blocks = [(STEP * k + (60 if k >= 20 else 0), STEP, 10 + (k + 1 + (3 if k >= 20 else 0))
                * PERIOD) for k in range(100)]
     bench = Bench(bundle_path, blocks)
+    bench.armed_always()
     frames = bench.run()
     assert bench.loop.tally.gaps == 1
     before = next(f for f in frames if f.step == 20).drive[0]
@@ -336,6 +346,28 @@ def test_only_an_armed_decoder_is_active(bundle_path) -> None:
     bench.arm_from, bench.identity = 10, bench.identity ^ 1
     bench.run()
     assert "ACTIVE" not in bench.states()
+
+
+def test_only_who_has_armed_is_told_the_drive(bundle_path) -> None:
+    """READY: spikes, no drive; then it grows; a controller that falls silent loses it again."""
+    bench = Bench(bundle_path, steps=150)
+    hear, asked = bench.hear, []
+
+    def until_step_60() -> None:
+        bench.arm_from = 20 if len(bench.frames) < 60 else None
+        asked.append(bench.arm_from)
+        hear()
+
+    bench.hear = until_step_60
+    frames, states = bench.run(), bench.states()
+    told = [not np.isnan(f.drive[0]) for f in frames]
+    assert told == [state == "ACTIVE" for state in states]
+    first, last = states.index("ACTIVE"), len(states) - 1 - states[::-1].index("ACTIVE")
+    drives = [f.drive[0] for f in frames[first : first + 20]]
+    assert drives[0] == 0
+    assert all(b >= a - 0.2 for a, b in itertools.pairwise(drives))
+    assert states[last + 1] == "READY"
+    assert last - 60 == pytest.approx(0.3 / PERIOD, abs=2)
 
 
 def test_a_link_that_may_not_arm_does_not(bundle_path) -> None:

@@ -25,7 +25,7 @@ LINGER_S = 0.5  # of DEGRADED after the last reason for it
 RAMP_S = 0.5  # from arming to the whole drive
 MISMATCH_S = 1.0  # for which a request with another model's id is told
 DISARM, ARM, CLEAR = 0, 1, 2
-VALID = (READY, ACTIVE, DEGRADED)  # states whose drive is a number
+VALID = (READY, ACTIVE, DEGRADED)  # states in which spikes are counted
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,10 @@ class Guard:
         self.state = state
         return state, faults
 
+    def drives(self, now: float) -> bool:
+        """Whether the drive may be a number: only for a controller that has armed."""
+        return self.state == ACTIVE or (self.state == DEGRADED and now <= self._armed_until)
+
     def ramp(self, now: float) -> float:
         """Share of the drive that may be sent: while ACTIVE it grows from 0 within half a second.
 
@@ -236,7 +240,8 @@ def page() -> str:
         "It counts from READY only. A request with another id sets the bit config for "
         f"{MISMATCH_S:g} s. `max_age_ms` of the request may make",
         f"the limit of {1e3 * AGE_SAFE_S:g} ms smaller, never larger. After arming the drive grows "
-        f"from 0 within {RAMP_S:g} s. Drives are numbers in",
-        "READY, ACTIVE and DEGRADED, and \"not available\" in every other state.",
+        f"from 0 within {RAMP_S:g} s. Drives are numbers",
+        "while a controller has armed (ACTIVE, and DEGRADED after it), else \"not available\"; "
+        "spikes are counted in READY, too.",
     ]
     return "\n".join(lines) + "\n"

@@ -236,9 +236,9 @@ class Loop:
         state, faults = self.guard.judge(now, health)
         self.tally.states[STATES[state]] = self.tally.states.get(STATES[state], 0) + 1
         valid = state in VALID and (health.ready or state != DEGRADED)
-        ramp = self.guard.ramp(now)
-        drive = [ramp * d.drive.value if valid else float("nan") for d in self.decoders]
-        drive += [float("nan")] * (N_DRIVES - len(drive))
+        true = [d.drive.value if valid else math.nan for d in self.decoders]
+        ramp = self.guard.ramp(now) if self.guard.drives(now) else math.nan
+        drive = [ramp * value for value in true] + [math.nan] * (N_DRIVES - len(true))
         steps = [Step(
             slot=slot, state=state, step=self.tally.steps, faults=faults,
             sample_time_us=int(1e6 * (now - health.age_s)), age_ms=1e3 * max(health.age_s, 0.0),
@@ -250,19 +250,22 @@ class Loop:
         lost = self._exchange(steps, now)
         self._heard = started
         if self.log:
-            self._log(steps[0], now)
+            self._log(steps[0], true, now)
         if lost:
             raise lost
 
-    def _log(self, step: Step, now: float) -> None:
-        """One line of the log for all decoders; units count on from one to the next."""
+    def _log(self, step: Step, true: list[float], now: float) -> None:
+        """One line of the log for all decoders; units count on from one to the next.
+
+        `true` are the drives, whether or not a controller was told.
+        """
         first, units, decoded = 0, [], False
         for d in self.decoders:
             if d.counts is not None:
                 decoded = True
                 units += (first + np.flatnonzero(d.counts)).tolist()
             first += d.manifest.n_mu
-        drives = [None if v != v else round(v, 1) for v in step.drive[: len(self.decoders)]]
+        drives = [None if v != v else round(v, 1) for v in true]
         assert self.log is not None
         self.log.step(now, {
             "step": step.step, "end": self._end, "now": now, "state": STATES[step.state],
