@@ -105,12 +105,22 @@ def silent_line(b: Bench) -> tuple[float, Undo]:
 
 
 def killed(b: Bench) -> Undo:
-    """Kill -9, then a fresh start with another clock."""
-    b.decoder.alive = False
+    """Kill -9, then a fresh start on the same machine, whose clock has gone on."""
+    b.decoder.alive, clock_s = False, b.decoder.clock_s
 
     def restart() -> None:
         b.decoder = b.fresh_decoder()
-        b.decoder.clock_s = b.rng.uniform(0, 4000)
+        b.decoder.clock_s = clock_s
+    return restart
+
+
+def rebooted(b: Bench) -> Undo:
+    """The machine starts anew: its clock loses the time since the last start, 11 s or more."""
+    start = killed(b)
+
+    def restart() -> None:
+        start()
+        b.decoder.clock_s -= b.rng.uniform(11, 4000)
     return restart
 
 
@@ -218,6 +228,7 @@ FAULTS: dict[str, Fault] = {
     "silence": silent_line,
     "held up, then all at once": held_up,
     "decoder killed": on_decoder(killed, 1, 60),
+    "machine rebooted": on_decoder(rebooted, 30, 60),
     "decoder stopped": on_decoder(frozen_decoder, 1, 60),
     "source frozen": on_decoder(frozen_source, 1, 60),
     "clock stepped": on_decoder(stepped_clock, 1, 60),
@@ -235,8 +246,8 @@ FAULTS: dict[str, Fault] = {
 ON_CAN = (
     "one bit wrong", "two bits wrong", "many bits wrong", "every frame twice",
     "recorded frames played back", "frames reordered", "some steps lost", "silence",
-    "held up, then all at once", "decoder killed", "decoder stopped", "source frozen",
-    "clock stepped", "no number", "queue full", "controller silent, then back",
+    "held up, then all at once", "decoder killed", "machine rebooted", "decoder stopped",
+    "source frozen", "clock stepped", "no number", "queue full", "controller silent, then back",
     "a second sender, same model", "a second sender, another model", "another decoder takes over",
 )
 
