@@ -50,6 +50,8 @@ class Samples:
         phase = 2j * np.pi * np.outer(MAINS_HZ, np.arange(STEPS * STEP)) / fs_hz
         self._wave = np.exp(-phase).astype(np.complex64)
         self._emg = np.zeros((STEPS, STEP, channels), np.float32)
+        self.reset()
+        self._look(self._emg.reshape(STEPS * STEP, -1))  # the first product takes 12 ms
         self.flat, self.saturated, self.loose = np.zeros((3, channels), bool)
         self.at_end = 0
         self.reset()
