@@ -155,7 +155,7 @@ def test_a_request_for_another_model_is_told_for_a_second() -> None:
 def test_the_drive_ramps_up_after_every_arming() -> None:
     guard = Guard(ID)
     judged(guard, 0.0)
-    assert guard.ramp(0.0) == 1  # what is only shown is whole
+    assert guard.ramp(0.0) == 0
     for start in (1.0, 3.0):
         judged(guard, start)
         ramp = []
@@ -169,6 +169,24 @@ def test_the_drive_ramps_up_after_every_arming() -> None:
     guard.arm(4.26, Arm(1, ID))
     assert judged(guard, 4.27)[0] == "ACTIVE"
     assert guard.ramp(4.27) == 1
+
+
+def test_who_arms_right_before_a_fault_gets_no_whole_drive_after_it() -> None:
+    guard = Guard(ID)
+    judged(guard, 0.0)
+    guard.arm(0.0, Arm(1, ID))
+    assert judged(guard, 0.01, age_s=0.03)[0] == "DEGRADED"
+    assert guard.ramp(0.01) == 0
+    for k in range(1, 60):
+        guard.arm(k / 100, Arm(1, ID))
+        state, _ = judged(guard, k / 100)
+        if state == "ACTIVE":
+            break
+    assert state == "ACTIVE"
+    assert guard.ramp(k / 100) == 0
+    guard.arm(k / 100 + 0.1, Arm(1, ID))
+    judged(guard, k / 100 + 0.1)
+    assert guard.ramp(k / 100 + 0.1) == pytest.approx(0.2)
 
 
 def test_every_row_of_the_contract_is_there() -> None:

@@ -139,7 +139,7 @@ class Guard:
         self._must_let_go = False
         self._lingers_until, self._lingering = float("-inf"), 0
         self._mismatch_until = float("-inf")
-        self._active_from = 0.0
+        self._active_from: float | None = None  # since it was armed
         self.state = BOOT
 
     def arm(self, now: float, request: Arm) -> None:
@@ -190,7 +190,9 @@ class Guard:
             self._armed_until = float("-inf")  # what comes back is READY, never ACTIVE
         if state == READY and now <= self._armed_until:
             state = ACTIVE
-        if state == ACTIVE and self.state not in (ACTIVE, DEGRADED):
+        if now > self._armed_until:
+            self._active_from = None
+        elif state == ACTIVE and self._active_from is None:
             self._active_from = now
         self.state = state
         return state, faults
@@ -200,12 +202,12 @@ class Guard:
         return self.state == ACTIVE or (self.state == DEGRADED and now <= self._armed_until)
 
     def ramp(self, now: float) -> float:
-        """Share of the drive that may be sent: while ACTIVE it grows from 0 within half a second.
+        """Share of the drive that may be sent: from ACTIVE on it grows from 0 within half a second.
 
         Armed anew, also after a fault, nobody is handed a whole drive at once.
         """
-        if self.state != ACTIVE:
-            return 1.0
+        if self._active_from is None:
+            return 0.0
         return min(1.0, (now - self._active_from) / RAMP_S)
 
 
