@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -111,6 +112,10 @@ def test_two_grids_decode_as_each_alone(files: Path, synthetic, monkeypatch, cap
     ("good.mub --source replay:loud.mcap", "is the unit right"),
     ("good.mub --source replay:good.npz?speed=2", "option 'speed' is unknown"),
     ("good.mub --source replay:good.npz?span=1:2&span=3:4", "stands there twice"),
+    ("good.mub --source replay:good.npz?loop=2", "loop=2 came, allowed are 0 and 1"),
+    ("good.mub --source replay:half.mub?loop=1", "half.mub: not a readable bundle"),
+    ("good.mub --source replay:good.npz --status now.txt", "ends in .json"),
+    ("good.mub --source replay:good.npz --status no/s.json", "no such folder"),
     ("good.mub --source replay:good.npz --trains good.npz", "is the input"),
     ("good.mub --source replay:good.npz?span=5:99", "span 5:99 s"),
     ("good.mub --source replay:good.npz --link serial:/dev/no-such-port", "/dev/no-such-port"),
@@ -148,6 +153,30 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert err.startswith("mu-run: ")
     assert expected in err
     assert {name: (files / name).read_bytes() for name in os.listdir(files)} == before
+
+
+def test_a_bundle_in_a_loop_until_the_time_is_over(files: Path, monkeypatch, capsys) -> None:
+    """The excerpt is 2 s long, 5 s are asked for; a service manager listens, and hears the end."""
+    from spikewire.commands import run
+
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(files / "notify"))
+    monkeypatch.setenv("NOTIFY_SOCKET", str(files / "notify"))
+    monkeypatch.chdir(files)
+    kept = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    command = "good.mub --source replay:good.mub?loop=1 --link null: --pace max --duration 5"
+    assert run.main([*command.split(), "--status", "status.json", "--json"]) == 0
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+    out, err = capsys.readouterr()
+    summary, status = json.loads(out), json.loads((files / "status.json").read_text())
+    assert summary["steps"] == pytest.approx(512, abs=2)
+    assert summary["gaps"] == summary["missed"] == 0
+    assert "the signal jumps every 2.0" in err
+    assert (status["steps"], status["state"]) == (summary["steps"], "SAFE")
+    assert status["frames"] == summary["links"][0]["sent"]
+    assert manager.recv(99) == b"READY=1\nWATCHDOG=1"
+    manager.close()
 
 
 class Pair:

@@ -24,6 +24,7 @@ OURS = {
     "bundle": {"signals", "durable", "moments", "manifest"},
     "golden": {"signals", "filters", "bundle", "manifest"},
     "adapt": {"signals", "bundle", "golden", "moments", "peaks", "register", "filters"},
+    "io.replay": {"signals", "io", "bundle"},
     "io.*": {"signals", "durable", "io"},
     "link.generate": {"durable", "link"},
     "link.*": {"link"},

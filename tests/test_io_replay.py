@@ -81,3 +81,48 @@ def test_counters_are_the_indices_of_the_file(recording_path: Path, synthetic) -
 def test_a_span_outside_is_refused(recording_path: Path, span: str) -> None:
     with pytest.raises(InputError, match="span"):
         open_uri("replay:x", str(recording_path), {"span": span}, VirtualClock())
+
+
+@pytest.mark.parametrize("samples", [95, 20, 7, 1])
+def test_a_loop_begins_again_and_counts_on(samples: int) -> None:
+    """Truth: the array tiled, with counters and times as if it were one long recording."""
+    clock = VirtualClock(5.0)
+    source = Replay("replay:x", COUNTS[:samples], 0.5, 2048.0, 1000, clock, endless=True)
+    blocks = []
+    while sum(len(b.counts) for b in blocks) < 300:
+        blocks += source.read(0.1)
+        assert not source.ended
+    got = np.concatenate([b.counts for b in blocks])
+    assert np.array_equal(got, np.resize(COUNTS[:samples], got.shape))
+    following = 1000
+    for block in blocks:
+        assert block.first == following
+        assert 0 < len(block.counts) <= 10
+        following += len(block.counts)
+        assert block.arrival_s == pytest.approx(5.0 + (following - 1000) / 2048, abs=1e-12)
+
+
+def test_a_bundle_plays_its_golden_excerpt(bundle_path: Path) -> None:
+    from spikewire.bundle import read_bundle
+
+    bundle = read_bundle(bundle_path)
+    wanted = bundle.array("golden/emg.npy")
+    source = open_uri("replay:x", str(bundle_path), {}, VirtualClock())
+    got = []
+    while not source.ended:
+        got += [b.counts for b in source.read(1.0)]
+    assert np.array_equal(np.concatenate(got), wanted)
+    assert source.fs_hz == 2048
+    assert source.lsb_uv == bundle.manifest.golden_lsb_uv
+    assert source.note == ""
+    looped = open_uri("replay:x", str(bundle_path), {"loop": "1", "span": "0.5:1"}, VirtualClock())
+    assert looped.note == "played again and again: the signal jumps every 0.50 s"
+    assert np.array_equal(looped.read(1.0)[0].counts, wanted[1024:1034])
+
+
+def test_what_loop_may_be_is_said(recording_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="loop=yes came, allowed are 0 and 1"):
+        open_uri("replay:x", str(recording_path), {"loop": "yes"}, VirtualClock())
+    (tmp_path / "half.mub").write_bytes(b"PK\x03\x04")
+    with pytest.raises(InputError, match="not a readable bundle"):
+        open_uri("replay:x", str(tmp_path / "half.mub"), {"loop": "1"}, VirtualClock())

@@ -298,3 +298,25 @@ def test_it_is_kept_warm_only_while_nothing_comes(
     now[0] += 0.2
     engine.prepare()
     assert machine.launches == before + 1
+
+
+@pytest.mark.parametrize(("cache", "place"), [
+    ("/var/cache", "/var/cache/spikewire/plans"), ("", "~/.cache/spikewire/plans"),
+    ("relative", "~/.cache/spikewire/plans"),
+])
+def test_plans_lie_where_the_service_may_write(
+    machine: Machine, monkeypatch, cache: str, place: str
+) -> None:
+    """Truth: the XDG base directory specification, which has relative paths ignored."""
+    from spikewire.runtime import engine_tensorrt as work
+
+    monkeypatch.setenv("XDG_CACHE_HOME", cache)
+    assert work.plans() == Path(place).expanduser()
+
+
+def test_a_plan_is_kept_in_the_cache(machine, bundle: Bundle, tmp_path, monkeypatch) -> None:
+    from spikewire.runtime.engine_tensorrt import open_engine
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    open_engine(bundle, "fp32")
+    assert len(list((tmp_path / "spikewire" / "plans").glob("*.plan"))) == 1

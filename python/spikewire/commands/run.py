@@ -26,7 +26,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("bundle", nargs="+",
                    help=".mub made by mu-export; several, each on its part of the channels: "
                         "a.mub@0-63 b.mub@64-127")
-    p.add_argument("--source", required=True, metavar="URI", help="replay:FILE?span=A:B")
+    p.add_argument("--source", required=True, metavar="URI",
+                   help="replay:FILE?span=A:B&loop=1; FILE is a recording, a log, or a bundle, "
+                        "whose golden excerpt is played")
     p.add_argument("--link", action="append", default=[], metavar="URI",
                    help="serial:PORT?baud=921600&profile=full|short, "
                         "can:can0?profile=classic|counts|fd, slcan:PORT?bitrate=500000, "
@@ -47,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--no-upkeep", action="store_true",
                    help="leave filters and scales as the bundle has them")
     p.add_argument("--trains", metavar="OUT.npz", help="write the decoded spike trains")
+    p.add_argument("--status", metavar="FILE", help="replace FILE twice a second: state, steps, "
+                   "age; best in memory: /run/spikewire/status.json")
     p.add_argument("--json", action="store_true", help="print the summary as JSON")
     return p
 
@@ -62,9 +66,11 @@ def main(argv: list[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> int:
     """Open everything, then run the loop until the source ends or a signal comes."""
     from spikewire.io.npz import write_trains
+    from spikewire.runtime.status import Status
 
     replayed = args.source.partition(":")[2].partition("?")[0]
     trains_out = check_out(args.trains, ".npz", replayed) if args.trains else None
+    status = check_out(args.status, ".json", replayed, *args.bundle) if args.status else None
     stop = Stop()
     with ExitStack() as opened:
         loop = assemble(args, opened)
@@ -72,8 +78,12 @@ def run(args: argparse.Namespace) -> int:
         names = ", ".join(dict.fromkeys(d.engine.name for d in loop.decoders))
         print(f"mu-run: {names}, {args.source}, arm id {loop.guard.arm_id:08x}",
               file=sys.stderr, flush=True)
+        opened.callback(Status(loop, status).close)
         granted = settle(args)
         started = time.perf_counter()
+        if loop.notifier.listens and not loop.links:
+            print("mu-run: warning: no --link, so no frame can tell the service manager that this "
+                  "run is ready; add --link null: at least", file=sys.stderr)
         if loop.source.note:
             print(f"mu-run: note: {loop.source.note}", file=sys.stderr)
         try:
@@ -133,6 +143,7 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
     from spikewire.runtime.decoder import Decoder, check_channels
     from spikewire.runtime.engine import open_engine
     from spikewire.runtime.loop import Loop
+    from spikewire.runtime.notify import VARIABLE, Notifier
     from spikewire.runtime.spool import Spool
     from spikewire.runtime.thermal import Thermometer
     from spikewire.runtime.upkeep import Upkeep
@@ -182,7 +193,8 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
         rail_uv = getattr(source, "rail_uv", INT16_RAIL * source.lsb_uv)
         decoders.append(Decoder(bundle, engine, source.fs_hz, channels, upkeep, source.lsb_uv,
                                 rail_uv))
-    loop = Loop(source, decoders, links, clock)
+    loop = Loop(source, decoders, links, clock, notifier=Notifier(os.environ.get(VARIABLE, "")))
+    opened.callback(loop.notifier.close)
     if args.pace == "real":
         loop.thermometer = Thermometer()
         opened.callback(loop.thermometer.close)

@@ -1,8 +1,9 @@
-"""A recording, or the log of an earlier run, played as if an amplifier sent it.
+"""A recording, a run's log, or a bundle's golden excerpt, played as if an amplifier sent it.
 
 Samples become available at the pace of the injected clock. What it does not imitate: jitter of the
 network, lost packets, drift of an amplifier's clock. Sample counters are the file's own indices, so
-discharge times decoded from a replay count in the recording.
+discharge times decoded from a replay count in the recording. In a loop they run on; the signal jumps
+at the seam, and no gap says so.
 """
 
 from __future__ import annotations
@@ -21,37 +22,44 @@ BLOCK_SAMPLES = 10
 
 
 class Replay:
-    """A finite source over counts that lie in memory; see `spikewire.io.source.Source`.
+    """A source over counts that lie in memory; see `spikewire.io.source.Source`.
 
     Parameters
     ----------
     counts : int16 (samples, channels)
     first : int
         Counter of the first sample.
+    endless : bool
+        Begin again after the last sample.
     """
 
     def __init__(
         self, uri: str, counts: NDArray[Any], lsb_uv: float, fs_hz: float, first: int,
-        clock: Clock, block_samples: int = BLOCK_SAMPLES,
+        clock: Clock, block_samples: int = BLOCK_SAMPLES, endless: bool = False,
     ) -> None:
         self.uri, self.lsb_uv, self.fs_hz = uri, lsb_uv, fs_hz
         self.latency_s, self.note = 0.0, ""
         self.channels, self.block_samples = counts.shape[1], block_samples
         self._counts, self._first, self._clock = counts, first, clock
+        self._endless = endless
         self._at = 0
         self._start: float | None = None  # the amplifier starts when somebody first reads
 
     @property
     def ended(self) -> bool:
         """Whether every sample has been handed over."""
-        return self._at >= len(self._counts)
+        return not self._endless and self._at >= len(self._counts)
+
+    def _stop(self) -> int:
+        """Where the next block ends: no block spans the seam."""
+        seam = self._at - self._at % len(self._counts) + len(self._counts)
+        return min(self._at + self.block_samples, seam)
 
     def _due(self) -> float:
         """When the last sample of the next block has been acquired."""
         if self._start is None:
             self._start = self._clock.now()
-        stop = min(self._at + self.block_samples, len(self._counts))
-        return self._start + stop / self.fs_hz
+        return self._start + self._stop() / self.fs_hz
 
     def read(self, timeout_s: float) -> list[Block]:
         """Blocks due by now; waits for the first one, at most `timeout_s`."""
@@ -60,13 +68,12 @@ class Replay:
         self._clock.sleep_until(min(self._due(), self._clock.now() + timeout_s))
         blocks = []
         while not self.ended and self._due() <= self._clock.now():
-            stop = self._at + self.block_samples
+            stop, at = self._stop(), self._at % len(self._counts)
             # Stamped when due, as a network card would, so that a late reader does not hide its
             # own delay.
-            blocks.append(
-                Block(self._first + self._at, self._counts[self._at : stop], self._due())
-            )
-            self._at = min(stop, len(self._counts))
+            counts = self._counts[at : at + stop - self._at]
+            blocks.append(Block(self._first + self._at, counts, self._due()))
+            self._at = stop
         return blocks
 
     def close(self) -> None:
@@ -86,30 +93,44 @@ def to_counts(recording: Recording) -> tuple[NDArray[np.int16], float]:
     return np.round(recording.emg / np.float32(lsb_uv)).astype(np.int16), lsb_uv
 
 
+def _opened(where: str, any_rms: bool) -> tuple[NDArray[Any], float, float, int, str]:
+    """Counts, microvolts per count, rate, counter of the first sample, and a note."""
+    suffix = Path(where).suffix
+    if suffix == ".mub":
+        from spikewire.bundle import read_bundle
+
+        bundle = read_bundle(where)
+        m = bundle.manifest
+        return bundle.array("golden/emg.npy"), m.golden_lsb_uv, m.fs_hz, 0, ""
+    if suffix == ".mcap":
+        from spikewire.io.runlog import read_log
+
+        log = read_log(where)
+        with np.errstate(over="ignore"):  # the check names what overflows
+            emg = log.counts.astype(np.float32) * np.float32(log.lsb_uv)
+        Recording(emg, log.fs_hz, where).check(where, any_rms)
+        note = "" if log.complete else (
+            f"{where}: the log was cut off after {len(log.counts) / log.fs_hz:.2f} s")
+        return log.counts, log.lsb_uv, log.fs_hz, log.first, note
+    recording = read_recording(where, any_rms)
+    return *to_counts(recording), recording.fs_hz, 0, ""
+
+
 def open_uri(uri: str, where: str, options: dict[str, str], clock: Clock) -> Replay:
-    """Open `replay:FILE?span=18:24&any_rms=1`; FILE is a recording or the log of a run.
+    """Open `replay:FILE?span=18:24&loop=1&any_rms=1`.
+
+    FILE is a recording, the log of a run, or a bundle: then its golden excerpt is played.
 
     Raises
     ------
     InputError
         Unreadable file, unknown option, or a span outside the file.
     """
-    refuse_unknown(uri, options, {"span", "any_rms"})
-    any_rms = options.get("any_rms") == "1"
-    if Path(where).suffix == ".mcap":
-        from spikewire.io.runlog import read_log
-
-        log = read_log(where)
-        counts, lsb_uv, fs_hz, first = log.counts, log.lsb_uv, log.fs_hz, log.first
-        with np.errstate(over="ignore"):  # the check names what overflows
-            emg = log.counts.astype(np.float32) * np.float32(lsb_uv)
-        Recording(emg, fs_hz, where).check(where, any_rms)
-        note = "" if log.complete else (
-            f"{where}: the log was cut off after {len(counts) / fs_hz:.2f} s")
-    else:
-        recording = read_recording(where, any_rms)
-        counts, lsb_uv = to_counts(recording)
-        fs_hz, first, note = recording.fs_hz, 0, ""
+    refuse_unknown(uri, options, {"span", "loop", "any_rms"})
+    endless = options.get("loop", "0")
+    if endless not in ("0", "1"):
+        raise InputError(f"source {uri!r}: loop={endless} came, allowed are 0 and 1")
+    counts, lsb_uv, fs_hz, first, note = _opened(where, options.get("any_rms") == "1")
     if "span" in options:
         spans = parse_spans(options["span"], fs_hz)
         if len(spans) != 1 or not first <= spans[0][0] < spans[0][1] <= first + len(counts):
@@ -119,6 +140,9 @@ def open_uri(uri: str, where: str, options: dict[str, str], clock: Clock) -> Rep
             )
         start, stop = spans[0][0] - first, spans[0][1] - first
         counts, first = counts[start:stop], first + start
-    source = Replay(uri, counts, lsb_uv, fs_hz, first, clock)
+    if endless == "1":
+        note += "; " * bool(note) + (
+            f"played again and again: the signal jumps every {len(counts) / fs_hz:.2f} s")
+    source = Replay(uri, counts, lsb_uv, fs_hz, first, clock, endless=endless == "1")
     source.note = note
     return source

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,6 @@ from spikewire.runtime.engine import EngineError
 from spikewire.runtime.front import FullWindow
 from spikewire.signals import STEP, WINDOW, Floats, InputError
 
-PLANS = Path("~/.cache/spikewire/plans")
 WORKSPACE_BYTES = 256 << 20
 IDLE_S = 0.05  # without a launch a GPU lowers its clocks
 POWER_MODE, BOARD = Path("/var/lib/nvpmodel/status"), Path("/proc/device-tree/model")
@@ -43,6 +43,14 @@ def ok(result: tuple[Any, ...]) -> Any:
     if int(error):
         raise EngineError(f"CUDA: {error}; start the run again")
     return values[0] if values else None
+
+
+def plans() -> Path:
+    """Where plans are kept; a service's cache is named by systemd."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification has relative paths ignored.
+    root = Path(cache) if os.path.isabs(cache) else Path("~/.cache").expanduser()
+    return root / "spikewire" / "plans"
 
 
 def text(path: Path) -> str:
@@ -102,7 +110,7 @@ def load_plan(graph: bytes, path: str, folder: Path) -> tuple[Any, bool]:
     InputError
         Also a plan of this very machine does not load.
     """
-    kept = folder.expanduser() / f"{hashlib.sha256(locks(graph).encode()).hexdigest()[:32]}.plan"
+    kept = folder / f"{hashlib.sha256(locks(graph).encode()).hexdigest()[:32]}.plan"
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
     if kept.is_file():
         engine = runtime.deserialize_cuda_engine(kept.read_bytes())
@@ -133,14 +141,14 @@ class Tensor:
 class TensorRtEngine(FullWindow):
     """See `spikewire.runtime.engine.Engine`."""
 
-    def __init__(self, bundle: Bundle, precision: str, folder: Path = PLANS) -> None:
+    def __init__(self, bundle: Bundle, precision: str, folder: Path | None = None) -> None:
         m = bundle.manifest
         name = fused_name(precision)
         if name not in bundle.files:
             raise InputError(f"{bundle.path}: has no {name}; export it again with --trt "
                              f"{precision}")
         super().__init__(bundle)
-        self._engine, built = load_plan(bundle.files[name], bundle.path, folder)
+        self._engine, built = load_plan(bundle.files[name], bundle.path, folder or plans())
         self._context = self._engine.create_execution_context()
         self._stream = ok(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
         shapes = {"x": (1, WINDOW, m.inputs), "presence": (1, m.n_mu),

@@ -25,6 +25,7 @@ from spikewire.runtime.decoder import Decoder
 from spikewire.runtime.engine import EngineError
 from spikewire.runtime.guard import DEGRADED, VALID, Guard, Health
 from spikewire.runtime.meter import Meter
+from spikewire.runtime.notify import Notifier
 from spikewire.runtime.spool import Spool
 from spikewire.runtime.thermal import Thermometer
 from spikewire.runtime.window import Cut, Window
@@ -63,16 +64,18 @@ class Loop:
     spool : Spool or None
         Units count on from one decoder to the next.
     thermometer : Thermometer or None
+    notifier : Notifier
     """
 
     def __init__(
         self, source: Source, decoders: list[Decoder], links: list[Link], clock: Clock,
         log: RunLog | None = None, spool: Spool | None = None,
-        thermometer: Thermometer | None = None,
+        thermometer: Thermometer | None = None, notifier: Notifier | None = None,
     ) -> None:
         self.source, self.decoders, self.links, self.clock = source, decoders, links, clock
         self.log, self.spool, self.tally = log, spool, Tally()
-        self.thermometer = thermometer
+        self.thermometer, self.notifier = thermometer, notifier or Notifier()
+        self.faults = 0  # of the last frame
         identity = arm_id([d.bundle for d in decoders], [d.channels for d in decoders])
         self._identity16 = id16(identity)  # a controller knows the id that it arms
         self.guard = Guard(identity, source.block_samples <= STEP
@@ -110,6 +113,7 @@ class Loop:
             self._failed = True
             raise
         finally:
+            self.notifier.stopping()
             self._ended()
         return self.tally
 
@@ -234,6 +238,7 @@ class Loop:
         """Judge, frame, hand over to every link and listen to them; then log."""
         now = self.clock.now()
         state, faults = self.guard.judge(now, health)
+        self.faults = faults
         self.tally.states[STATES[state]] = self.tally.states.get(STATES[state], 0) + 1
         valid = state in VALID and (health.ready or state != DEGRADED)
         true = [d.drive.value if valid else math.nan for d in self.decoders]
@@ -253,6 +258,8 @@ class Loop:
             self._log(steps[0], true, now)
         if lost:
             raise lost
+        if self.links:
+            self.notifier.handed_over(now)
 
     def _log(self, step: Step, true: list[float], now: float) -> None:
         """One line of the log for all decoders; units count on from one to the next.
