@@ -31,6 +31,7 @@ OURS = {
     "adapters.*": {"signals", "link", "adapters"},
     "runtime.*": {"signals", "durable", "filters", "moments", "peaks", "register", "decide",
                   "io", "bundle", "link", "runtime"},
+    "doctor.*": {"signals", "bundle", "io", "link", "runtime", "doctor"},
     "peel": {"signals"},
     "separate": {"signals", "score", "peaks", "peel"},
     "decompose": {"signals", "filters", "score", "peel", "separate"},
@@ -85,7 +86,7 @@ THEIRS = {
     "dask": {"study.jobs"},
     "distributed": {"study.jobs"},
     "optuna": {"study.search"},
-    "rich": {"commands", "commands.link", "report.demo"},
+    "rich": {"commands", "commands.doctor", "commands.link", "report.demo"},
 }
 
 
@@ -153,13 +154,13 @@ def test_no_module_of_ours_bears_a_third_party_name() -> None:
 
 
 def test_the_runtime_starts_without_training_packages() -> None:
-    parts = ("runtime", "link", "adapters", "io", "bundle")
+    parts = ("runtime", "link", "adapters", "io", "bundle", "doctor")
     names = [n for n in modules() if n.split(".")[0] in parts
              and n not in ("io.otb", "runtime.engine_ort", "runtime.engine_tensorrt")]
     code = (
         "import sys\n"
         + "".join(f"import spikewire.{n}\n" for n in names)
-        + "".join(f"import spikewire.commands.{n}\n" for n in ("run", "link", "adapter"))
+        + "".join(f"import spikewire.commands.{n}\n" for n in ("run", "link", "adapter", "doctor"))
         + "print([m for m in ('tensorflow', 'keras', 'scipy', 'onnx', 'onnxruntime', 'tf2onnx') "
         "if m in sys.modules])"
     )

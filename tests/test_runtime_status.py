@@ -64,6 +64,24 @@ def test_the_last_word_is_the_end(bundle_path: Path, tmp_path: Path) -> None:
     manager.socket.close()
 
 
+def test_a_disk_that_hangs_keeps_nobody(bundle_path: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(status, "EVERY_S", 0.0)
+    monkeypatch.setattr(status, "PATIENCE_S", 0.05)
+    hung, free = threading.Event(), threading.Event()
+
+    def hang(*_: object) -> None:
+        hung.set()
+        free.wait(20)
+
+    writer = Status(Bench(bundle_path).loop, tmp_path / "status.json")
+    monkeypatch.setattr(Status, "_write", hang)
+    assert hung.wait(20)
+    writer.close()
+    assert not free.is_set()
+    free.set()
+    writer._thread.join()
+
+
 def test_nobody_to_tell_starts_nothing(bundle_path: Path) -> None:
     writer = Status(Bench(bundle_path).loop)
     assert "status" not in [t.name for t in threading.enumerate()]

@@ -2,8 +2,8 @@
 
 Samples become available at the pace of the injected clock. What it does not imitate: jitter of the
 network, lost packets, drift of an amplifier's clock. Sample counters are the file's own indices, so
-discharge times decoded from a replay count in the recording. In a loop they run on; the signal jumps
-at the seam, and no gap says so.
+discharge times decoded from a replay count in the recording. In a loop they run on; at the seam the
+signal jumps, and no gap says so.
 """
 
 from __future__ import annotations
@@ -51,9 +51,10 @@ class Replay:
         return not self._endless and self._at >= len(self._counts)
 
     def _stop(self) -> int:
-        """Where the next block ends: no block spans the seam."""
-        seam = self._at - self._at % len(self._counts) + len(self._counts)
-        return min(self._at + self.block_samples, seam)
+        """Where the next block ends: none spans the seam, and steps keep ending with a block."""
+        following, seam = (self._at - self._at % size + size
+                           for size in (self.block_samples, len(self._counts)))
+        return min(following, seam)
 
     def _due(self) -> float:
         """When the last sample of the next block has been acquired."""

@@ -73,8 +73,22 @@ def open_engine(bundle: Bundle, name: str = "auto", precision: str = "fp32") -> 
     InputError
         Unknown or unavailable engine or precision, or outputs that differ from the golden ones.
     """
-    if name == "auto":
-        name = "native" if engine_native.LIBRARY.is_file() and WEIGHTS in bundle.files else "ort"
+    engine, _, _ = proven_engine(bundle, name, precision)
+    return engine
+
+
+def chosen(bundle: Bundle, name: str) -> str:
+    """The engine that a name stands for on this machine."""
+    if name != "auto":
+        return name
+    return "native" if engine_native.LIBRARY.is_file() and WEIGHTS in bundle.files else "ort"
+
+
+def proven_engine(
+    bundle: Bundle, name: str = "auto", precision: str = "fp32"
+) -> tuple[Engine, float, float]:
+    """The same, with the largest difference of a golden presence, and what was allowed."""
+    name = chosen(bundle, name)
     if name not in ENGINES:
         raise InputError(f"engine {name!r} is unknown, allowed are auto, {', '.join(ENGINES)}")
     if precision not in bundle.manifest.networks and name not in ("native", "null"):
@@ -88,12 +102,13 @@ def open_engine(bundle: Bundle, name: str = "auto", precision: str = "fp32") -> 
                 f"type: pip install 'spikewire[{name.partition('-')[0]}]'"
             raise InputError(f"engine {name} needs {package}, which is not installed; {come}")
     engine: Engine = getattr(import_module(module), opener)(bundle, precision)
+    worst, golden, rounding = 0.0, precision, 0.0
     if name == "native":  # its weights come from the fp32 network, whatever it rounds them to
-        check_golden(engine, bundle, "fp32", engine_native.ROUNDING[precision])
-    elif name != "null":
-        check_golden(engine, bundle, precision)
+        golden, rounding = "fp32", engine_native.ROUNDING[precision]
+    if name != "null":
+        worst = check_golden(engine, bundle, golden, rounding)
     engine.reset()
-    return engine
+    return engine, worst, bundle.manifest.tolerance.get(golden, 0.0) + rounding
 
 
 def _golden(bundle: Bundle, precision: str) -> tuple[NDArray[Any], Floats]:

@@ -16,7 +16,7 @@ from spikewire.link.table import FAULTS, STATES
 from spikewire.runtime.loop import Loop
 from spikewire.signals import InputError
 
-EVERY_S = 0.5
+EVERY_S, PATIENCE_S = 0.5, 1.0  # a disk that hangs must not keep the run from ending
 
 
 def snapshot(loop: Loop) -> dict[str, Any]:
@@ -100,5 +100,6 @@ class Status:
         """The last word is the run's last state."""
         self._end.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(PATIENCE_S)
+        if self._thread.ident and not self._thread.is_alive():
             self._say()
