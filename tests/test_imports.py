@@ -57,6 +57,10 @@ OURS = {
     "fused": {"signals"},
     "export": {"signals", "durable", "bundle", "manifest", "weights", "fused", "golden", "quantize",
                "rehearse", "moments", "decide", "filters", "network", "model", "train"},
+    "capture": {"signals", "io", "runtime"},
+    "guide": {"signals"},
+    "calibrate": {"signals", "guide"},
+    "report.screen": {"capture", "guide"},
     "report.*": {"signals", "durable", "io", "report"},
     "study.jobs": {"signals", "durable"},
     "study.robustness": {"signals", "score", "decompose", "separate", "simulate", "io",
@@ -86,7 +90,7 @@ THEIRS = {
     "dask": {"study.jobs"},
     "distributed": {"study.jobs"},
     "optuna": {"study.search"},
-    "rich": {"commands", "commands.doctor", "commands.link", "report.demo"},
+    "rich": {"commands", "commands.doctor", "commands.link", "report.demo", "report.screen"},
 }
 
 

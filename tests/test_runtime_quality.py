@@ -58,12 +58,18 @@ def hum60(x: Floats, t: Floats) -> None:
     x[:, 5] += np.where(t > 3, 600 * np.sin(2 * np.pi * 60 * t + 1), 0)
 
 
+def hum_beside_offsets(x: Floats, t: Floats) -> None:
+    x += np.float32(700.0)  # of the electrodes; it leaked into the share of hum
+    hum(x, t)
+
+
 def loud(x: Floats, t: Floats) -> None:
     x[t > 3, 5] *= 8
 
 
 FAULTS: list[tuple[Fault, str]] = [(lift, "flat"), (offset, "flat"), (clip, "saturated"),
-                                   (hum, "loose"), (hum60, "loose"), (loud, "loose")]
+                                   (hum, "loose"), (hum60, "loose"), (loud, "loose"),
+                                   (hum_beside_offsets, "loose")]
 
 
 @pytest.mark.parametrize(("fault", "flag"), FAULTS)

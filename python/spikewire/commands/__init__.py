@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -95,6 +97,21 @@ def progress(title: str) -> Iterator[Callable[[float, str], None]]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=1.0, title=title)
         yield lambda share, words: bar.update(task, completed=share, description=words)
+
+
+def tool(name: str, *words: str) -> list[str]:
+    """A command of this package in this very Python."""
+    return [sys.executable, "-m", f"spikewire.commands.{name}", *words]
+
+
+def call(name: str, *words: str) -> dict[str, Any]:
+    """Run a command to its end; its JSON. A command that fails has said why on stderr."""
+    print(f"$ mu-{name} {shlex.join(words)}", file=sys.stderr, flush=True)
+    done = subprocess.run(tool(name, *words, "--json"), stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def check_out(path: str, suffix: str, *inputs: str) -> Path:

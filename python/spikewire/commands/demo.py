@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from spikewire.commands import guarded
+from spikewire.commands import call, guarded, tool
 
 STEPS = 800  # of training; the recipe's 3000 would double the demo's time
 LEAD_S, TAIL_S = 0.15, 0.05  # signal around the block, so that its first and last bin are decoded
@@ -37,21 +36,6 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point."""
     args = parser().parse_args(argv)
     return guarded("mu-demo", lambda: run(args))
-
-
-def tool(name: str, *words: str) -> list[str]:
-    """A command of this package in this very Python."""
-    return [sys.executable, "-m", f"spikewire.commands.{name}", *words]
-
-
-def call(name: str, *words: str) -> dict[str, Any]:
-    """Run a command to its end; its JSON. A command that fails has said why on stderr."""
-    print(f"$ mu-{name} {shlex.join(words)}", file=sys.stderr, flush=True)
-    done = subprocess.run(tool(name, *words, "--json"), stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise SystemExit(done.returncode)
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
 
 
 def stage(number: int, words: str) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from spikewire.signals import InputError, Recording, SpikeTrains
 
-READERS = {".npz": "spikewire.io.npz", ".mat": "spikewire.io.otb"}
+READERS = {".npz": "spikewire.io.npz", ".mat": "spikewire.io.otb",
+           ".mcap": "spikewire.io.runlog"}
 
 
 def _reader(path: str | Path) -> object:

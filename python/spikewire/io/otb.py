@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from spikewire.io.grids import GRIDS, serpentine
 from spikewire.signals import UNITS_UV, Floats, InputError, Recording, SpikeTrains, Times
 
-# Electrode grids of OT Bioelettronica: rows, columns, distance. The first corner carries no
-# electrode and the columns run in a serpentine.
-GRIDS = {"GR08MM1305": (13, 5, 8.0), "GR04MM1305": (13, 5, 4.0), "GR10MM0808": (8, 8, 10.0)}
 UNIT = re.compile(r"\[\s*([^\]]*)\]\s*$")
 NUMBER = re.compile(r"\((\d+)\)\s*\[[^\]]*\]\s*$")  # of the electrode, or of the motor unit
 SPIKES, SOURCES, AUXILIARY = "Decomposition of", "Source for decomposition of", "acquired data"
@@ -51,17 +49,6 @@ def kind(description: str) -> str:
     if AUXILIARY not in description and unit and unit[1] in UNITS_UV:
         return "emg"
     return "auxiliary"
-
-
-def grid_places(rows: int, columns: int, channels: int) -> tuple[Any, Any]:
-    """Row and column of each channel of a serpentine grid, its first corner absent if one is."""
-    row, col = [], []
-    for c in range(columns):
-        order = range(rows) if c % 2 == 0 else range(rows - 1, -1, -1)
-        row += list(order)
-        col += [c] * rows
-    absent = rows * columns - channels
-    return np.array(row[absent:]), np.array(col[absent:])
 
 
 def by_electrode(words: list[str], columns: list[int]) -> list[int]:
@@ -113,7 +100,7 @@ def read_recording(path: Path) -> Recording:
     grid = next((g for g in GRIDS if all(g in words[k] for k in emg)), None)
     places: tuple[Any, Any] = (None, None)
     if grid and 0 <= GRIDS[grid][0] * GRIDS[grid][1] - len(emg) <= 1:
-        places = grid_places(*GRIDS[grid][:2], len(emg))
+        places = serpentine(*GRIDS[grid][:2], len(emg))
     force = next((k for k, w in enumerate(words) if AUXILIARY in w and "MVC" in w), None)
     return Recording(
         scaled, rate, path.stem, *places,

@@ -24,7 +24,7 @@ from mcap.writer import CompressionType, Writer
 from numpy.typing import NDArray
 
 from spikewire.io.source import Block, Source
-from spikewire.signals import InputError
+from spikewire.signals import STEP, InputError, Recording, SpikeTrains
 
 BLOCK = struct.Struct("<qdII")  # first sample, arrival in seconds, samples, channels; then counts
 FLUSH_S = 0.25
@@ -85,15 +85,20 @@ class RunLog:
         stamp = int(block.arrival_s * 1e9)
         with self._writing():
             self._writer.add_message(self._emg, stamp, head + counts.tobytes(), stamp)
+            self._hand_over(block.arrival_s)
 
     def step(self, now: float, facts: dict[str, Any]) -> None:
-        """Log one step's outcome; hand the file to the system every quarter second."""
+        """Log one step's outcome."""
         stamp = int(now * 1e9)
         with self._writing():
             self._writer.add_message(self._step, stamp, json.dumps(facts).encode(), stamp)
-            if now - self._flushed >= FLUSH_S:
-                self._file.flush()
-                self._flushed = now
+            self._hand_over(now)
+
+    def _hand_over(self, now: float) -> None:
+        """Give what was written to the system, every quarter second."""
+        if now - self._flushed >= FLUSH_S:
+            self._file.flush()
+            self._flushed = now
 
     def close(self) -> None:
         """Finish the file."""
@@ -209,22 +214,28 @@ def _step(path: Path, data: bytes) -> dict[str, Any]:
     return facts
 
 
-def read_log(path: str | Path) -> Log:
+def read_log(path: str | Path, bridged: int = 0) -> Log:
     """Read a log, also one whose run was killed.
+
+    Parameters
+    ----------
+    path : str or Path
+    bridged : int
+        Longest gap, in samples, that a straight line may fill; samples that came twice are then
+        dropped, too.
 
     Raises
     ------
     InputError
-        Missing, damaged, not a log, or a gap between its samples.
+        Missing, damaged, not a log, or a longer gap between its samples.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such log")
     about: dict[str, str] = {}
     topics: dict[int, str] = {}
-    blocks: list[NDArray[Any]] = []
+    stretch = _Stretch(path, bridged)
     steps: list[dict[str, Any]] = []
-    first = following = None
     complete = False
     for record in _records(path):
         match type(record).__name__:
@@ -237,15 +248,64 @@ def read_log(path: str | Path) -> Log:
             case "Message" if topics.get(record.channel_id) == "step":
                 steps.append(_step(path, record.data))
             case "Message" if topics.get(record.channel_id) == "emg":
-                at, counts = _block(path, record.data, _facts(path, about)[2])
-                if following is not None and at != following:
-                    raise InputError(
-                        f"{path}: sample {at} came where {following} was due; a log with a gap "
-                        "cannot be replayed"
-                    )
-                first, following = (at if first is None else first), at + len(counts)
-                blocks.append(counts)
-    if first is None:
+                stretch.add(*_block(path, record.data, _facts(path, about)[2]))
+    if stretch.first is None:
         raise InputError(f"{path}: holds no samples; is it a log of mu-run --record?")
     fs_hz, lsb_uv, _ = _facts(path, about)
-    return Log(np.concatenate(blocks), first, fs_hz, lsb_uv, about, steps, complete)
+    return Log(np.concatenate(stretch.blocks), stretch.first, fs_hz, lsb_uv, about, steps, complete)
+
+
+class _Stretch:
+    """Blocks that follow each other."""
+
+    def __init__(self, path: Path, bridged: int) -> None:
+        self.blocks: list[NDArray[Any]] = []
+        self.first: int | None = None
+        self._path, self._bridged, self._following = path, bridged, 0
+
+    def add(self, at: int, counts: NDArray[Any]) -> None:
+        """Take the next block; `at` is its first sample."""
+        if self.first is None:
+            self.first = self._following = at
+        missing = at - self._following
+        if missing < 0 and self._bridged:
+            counts = counts[-missing:]
+        elif 0 < missing <= self._bridged:
+            line = np.linspace(self.blocks[-1][-1], counts[0], missing + 2)[1:-1]
+            self.blocks.append(np.round(line).astype(counts.dtype))
+        elif missing:
+            raise InputError(
+                f"{self._path}: sample {at} came where {self._following} was due; a log with a "
+                + (f"gap of more than {self._bridged} samples is no recording; record again"
+                   if self._bridged else "gap cannot be replayed"))
+        if len(counts):
+            self.blocks.append(counts)
+        self._following += max(missing, 0) + len(counts)
+
+
+def read_recording(path: Path) -> Recording:
+    """The EMG of a log, as a recording: microvolts, and the grid if the log knows it.
+
+    Up to 20 lost samples are bridged by a straight line, as few as the decoder's own step.
+
+    Raises
+    ------
+    InputError
+        Damaged log, or a longer gap.
+    """
+    from spikewire.io.grids import grid_of
+
+    log = read_log(path, STEP)
+    with np.errstate(over="ignore"):  # Recording.check names the infinities
+        emg = log.counts.astype(np.float32) * np.float32(log.lsb_uv)
+    places: dict[str, Any] = {}
+    if "grid" in log.about:
+        grid = grid_of(log.about["grid"], emg.shape[1])
+        places = {"grid_row": grid.row, "grid_col": grid.col, "ied_mm": grid.ied_mm}
+    return Recording(emg, log.fs_hz, path.stem, **places)
+
+
+def read_trains(path: Path) -> SpikeTrains:
+    """Refuse: spike trains of a run are in the file that `mu-run --trains` writes."""
+    raise InputError(f"{path}: a log holds samples and steps, no discharge times; type: mu-run "
+                     f"X.mub --source replay:{path} --pace max --trains OUT.npz")

@@ -49,6 +49,7 @@ class Samples:
         self._lsb, self._rail = np.float32(lsb_uv), np.float32(rail_uv - lsb_uv / 2)
         phase = 2j * np.pi * np.outer(MAINS_HZ, np.arange(STEPS * STEP)) / fs_hz
         self._wave = np.exp(-phase).astype(np.complex64)
+        self._of_offset = self._wave.sum(axis=1, keepdims=True)
         self._emg = np.zeros((STEPS, STEP, channels), np.float32)
         self.reset()
         self._look(self._emg.reshape(STEPS * STEP, -1))  # the first product takes 12 ms
@@ -95,6 +96,7 @@ class Samples:
         at = STEP * (self._seen % STEPS)  # where the oldest step lies
         hum = self._wave[:, : len(emg) - at] @ emg[at:] + self._wave[:, len(emg) - at :] @ emg[:at]
         mean = emg.mean(axis=0)
+        hum -= self._of_offset * mean  # 98 ms are no whole number of periods: an offset leaks in
         power = np.maximum(np.einsum("tc,tc->c", emg, emg) / len(emg) - mean * mean, 0) + 1e-12
         amplitude = np.sqrt(power)
         against = amplitude / middle(amplitude)
