@@ -93,7 +93,8 @@ def test_every_sample_is_in_the_log(tmp_path: Path) -> None:
 class Silent:
     """An amplifier that sends nothing."""
 
-    uri, fs_hz, lsb_uv, channels, block_samples = "silent:", FS_HZ, LSB_UV, CHANNELS, 10
+    uri, fs_hz, lsb_uv, channels = "silent:", FS_HZ, LSB_UV, CHANNELS
+    block_samples, latency_s = 10, 0.0
     ended = False
 
     def __init__(self, clock: VirtualClock) -> None:

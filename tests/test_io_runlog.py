@@ -26,7 +26,8 @@ from spikewire.runtime.clock import VirtualClock
 from spikewire.signals import InputError
 
 CHANNELS, FS_HZ = 3, 2000.0
-SOURCE: Any = SimpleNamespace(fs_hz=FS_HZ, lsb_uv=0.1, channels=CHANNELS, uri="replay:x")
+SOURCE: Any = SimpleNamespace(fs_hz=FS_HZ, lsb_uv=0.1, channels=CHANNELS, uri="replay:x",
+                             block_samples=10, latency_s=0.0)
 FUZZ = settings(max_examples=60, deadline=None,
                 suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from spikewire.bundle import arm_id, read_bundle
+from spikewire.io.replay import open_uri
+from spikewire.io.runlog import RunLog
 from spikewire.io.source import Block
 from spikewire.link.codec import Arm, Step, decode_frame, id16
 from spikewire.link.framing import Deframer
@@ -19,6 +21,7 @@ from spikewire.runtime.clock import VirtualClock
 from spikewire.runtime.decoder import Decoder
 from spikewire.runtime.engine import EngineError
 from spikewire.runtime.loop import Loop
+from spikewire.runtime.spool import Spool
 from spikewire.signals import STEP
 
 FS = 2048.0
@@ -493,3 +496,39 @@ def test_memory_does_not_grow(bundle_path) -> None:
     bench.loop.run(stop)
     tracemalloc.stop()
     assert sizes[1][0] - sizes[0][0] < 16_000
+
+
+def decoded(loop: Loop) -> list[list[int]]:
+    """Run, and the spike trains that came of it."""
+    with_spool = loop.spool = Spool()
+    loop.run(lambda: False)
+    trains = [t.tolist() for t in with_spool.trains(4, FS, "test").times]
+    with_spool.close()
+    return trains
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_log_of_a_bad_run_gives_the_same_spikes_again(bundle_path, tmp_path, seed: int) -> None:
+    """Lost and repeated samples, blocks of every size, and a computer that was late."""
+    rng = np.random.default_rng(seed)
+    blocks, first, due = [], 100, 10.0
+    for _ in range(160):
+        samples = int(rng.integers(1, 31))
+        due += samples / FS
+        blocks.append((first, samples, due))
+        first += samples + int(rng.choice([7, 400, -5]) if rng.random() < 0.06 else 0)
+    bench = Bench(bundle_path, blocks)
+    bench.engine.takes = {int(k): 0.06 for k in rng.integers(0, 100, 10)}
+    log = bench.loop.log = RunLog(tmp_path / "run.mcap", bench.source, {})
+    live = decoded(bench.loop)
+    log.close()
+    assert bench.loop.tally.missed
+    assert bench.loop.tally.gaps
+    again = Bench(bundle_path)
+    source = open_uri("replay:run", str(tmp_path / "run.mcap"), {"any_rms": "1"}, again.clock)
+    again.loop = Loop(source, [Decoder(read_bundle(bundle_path), again.engine, FS)], [again.link],
+                      again.clock)
+    assert decoded(again.loop) == live
+    assert sum(map(len, live)) > 2
+    assert again.loop.tally.missed == bench.loop.tally.missed
+    assert again.loop.tally.gaps == bench.loop.tally.gaps

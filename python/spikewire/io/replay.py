@@ -1,13 +1,15 @@
 """A recording, a run's log, or a bundle's golden excerpt, played as if an amplifier sent it.
 
 Samples become available at the pace of the injected clock. What it does not imitate: jitter of the
-network, lost packets, drift of an amplifier's clock. Sample counters are the file's own indices, so
-discharge times decoded from a replay count in the recording. In a loop they run on; at the seam the
-signal jumps, and no gap says so.
+network, lost packets, drift of an amplifier's clock. The log of a run is played with all of these,
+read by read, so that the same steps are decoded and missed as then. Sample counters are the file's
+own indices, so discharge times decoded from a replay count in the recording. In a loop they run on;
+at the seam the signal jumps, and no gap says so.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikewire.io import read_recording
+from spikewire.io.runlog import Played, read_log, read_played
 from spikewire.io.source import Block, Clock, refuse_unknown
 from spikewire.signals import InputError, Recording, parse_spans
 
@@ -81,6 +84,61 @@ class Replay:
         """Nothing to let go of."""
 
 
+class PlayedAgain:
+    """The log of a run, in the very portions that its loop read.
+
+    A part of a log (`span=`) or its loop is played as a recording instead.
+    """
+
+    def __init__(self, uri: str, played: Played, clock: Clock) -> None:
+        self.uri, self.lsb_uv, self.fs_hz = uri, played.lsb_uv, played.fs_hz
+        self._reads, self._clock, self._at = played.reads, clock, 0
+        self._began = played.reads[0][0].arrival_s
+        self._start: float | None = None
+        self.note = ""
+        self.channels = played.reads[0][0].counts.shape[1]
+        longest = max(len(b.counts) for blocks in played.reads for b in blocks)
+        self.block_samples = int(self._fact(played, "block_samples", longest))
+        self.latency_s = self._fact(played, "latency_s", 0.0)
+        self.rail_uv = self._fact(played, "rail_uv", 32767 * played.lsb_uv)
+
+    @staticmethod
+    def _fact(played: Played, name: str, otherwise: float) -> float:
+        """A number that the log may know of its source."""
+        try:
+            value = float(played.about.get(name, "nan"))
+        except ValueError:
+            value = math.nan
+        return value if 0 <= value < math.inf else otherwise
+
+    @property
+    def ended(self) -> bool:
+        """Whether every sample has been handed over."""
+        return self._at >= len(self._reads)
+
+    def _moment(self, block: Block) -> float:
+        """When a block arrives this time."""
+        assert self._start is not None
+        return self._start + block.arrival_s - self._began
+
+    def read(self, timeout_s: float) -> list[Block]:
+        """The next portion once its last block is due; waits for it, at most `timeout_s`."""
+        if self.ended:
+            return []
+        if self._start is None:
+            self._start = self._clock.now()
+        blocks = self._reads[self._at]
+        due = max(self._moment(b) for b in blocks)
+        self._clock.sleep_until(min(due, self._clock.now() + timeout_s))
+        if self._clock.now() < due:
+            return []
+        self._at += 1
+        return [Block(b.first, b.counts, self._moment(b)) for b in blocks]
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
 def to_counts(recording: Recording) -> tuple[NDArray[np.int16], float]:
     """Quantise a recording as a 16-bit converter whose range is its largest value.
 
@@ -104,8 +162,6 @@ def _opened(where: str, any_rms: bool) -> tuple[NDArray[Any], float, float, int,
         m = bundle.manifest
         return bundle.array("golden/emg.npy"), m.golden_lsb_uv, m.fs_hz, 0, ""
     if suffix == ".mcap":
-        from spikewire.io.runlog import read_log
-
         log = read_log(where)
         with np.errstate(over="ignore"):  # the check names what overflows
             emg = log.counts.astype(np.float32) * np.float32(log.lsb_uv)
@@ -117,7 +173,22 @@ def _opened(where: str, any_rms: bool) -> tuple[NDArray[Any], float, float, int,
     return *to_counts(recording), recording.fs_hz, 0, ""
 
 
-def open_uri(uri: str, where: str, options: dict[str, str], clock: Clock) -> Replay:
+def open_log(uri: str, where: str, any_rms: bool, clock: Clock) -> PlayedAgain:
+    """Open the log of a run; raises InputError if it cannot be played."""
+    played = read_played(where)
+    counts = np.concatenate([b.counts for blocks in played.reads for b in blocks])
+    with np.errstate(over="ignore"):  # the check names what overflows
+        emg = counts.astype(np.float32) * np.float32(played.lsb_uv)
+    Recording(emg, played.fs_hz, where).check(where, any_rms)
+    source = PlayedAgain(uri, played, clock)
+    if not played.complete:
+        source.note = f"{where}: the log was cut off after {len(counts) / played.fs_hz:.2f} s"
+    return source
+
+
+def open_uri(
+    uri: str, where: str, options: dict[str, str], clock: Clock
+) -> Replay | PlayedAgain:
     """Open `replay:FILE?span=18:24&loop=1&any_rms=1`.
 
     FILE is a recording, the log of a run, or a bundle: then its golden excerpt is played.
@@ -131,7 +202,10 @@ def open_uri(uri: str, where: str, options: dict[str, str], clock: Clock) -> Rep
     endless = options.get("loop", "0")
     if endless not in ("0", "1"):
         raise InputError(f"source {uri!r}: loop={endless} came, allowed are 0 and 1")
-    counts, lsb_uv, fs_hz, first, note = _opened(where, options.get("any_rms") == "1")
+    any_rms = options.get("any_rms") == "1"
+    if Path(where).suffix == ".mcap" and endless == "0" and "span" not in options:
+        return open_log(uri, where, any_rms, clock)
+    counts, lsb_uv, fs_hz, first, note = _opened(where, any_rms)
     if "span" in options:
         spans = parse_spans(options["span"], fs_hz)
         if len(spans) != 1 or not first <= spans[0][0] < spans[0][1] <= first + len(counts):

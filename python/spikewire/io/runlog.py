@@ -72,6 +72,8 @@ class RunLog:
         self._writer.add_metadata("run", about | {
             "fs_hz": repr(source.fs_hz), "lsb_uv": repr(source.lsb_uv),
             "channels": str(source.channels), "source": source.uri,
+            "block_samples": str(source.block_samples), "latency_s": repr(source.latency_s),
+            "rail_uv": repr(float(getattr(source, "rail_uv", math.inf))),
         })
         self._emg = self._writer.register_channel("emg", "x-spikewire-block", 0)
         schema = self._writer.register_schema("step", "jsonschema", b'{"type": "object"}')
@@ -172,11 +174,11 @@ def _records(path: Path) -> Iterator[Any]:
             return
 
 
-def _block(path: Path, data: bytes, channels: int) -> tuple[int, NDArray[Any]]:
-    """First sample and counts of an `emg` message."""
+def _block(path: Path, data: bytes, channels: int) -> Block:
+    """The block of an `emg` message."""
     if len(data) < BLOCK.size:
         raise InputError(f"{path}: a block of {len(data)} bytes, it starts with {BLOCK.size}")
-    first, _, samples, wide = BLOCK.unpack_from(data)
+    first, arrival_s, samples, wide = BLOCK.unpack_from(data)
     size = len(data) - BLOCK.size
     if wide != channels or samples < 1 or size not in (2 * samples * wide, 4 * samples * wide):
         raise InputError(
@@ -184,7 +186,10 @@ def _block(path: Path, data: bytes, channels: int) -> tuple[int, NDArray[Any]]:
             f"{channels} channels of the log"
         )
     kind = "<i2" if size == 2 * samples * wide else "<i4"
-    return first, np.frombuffer(data, kind, offset=BLOCK.size).reshape(samples, wide)
+    if not math.isfinite(arrival_s):
+        raise InputError(f"{path}: a block arrived at {arrival_s}; the log is damaged")
+    return Block(first, np.frombuffer(data, kind, offset=BLOCK.size).reshape(samples, wide),
+                 arrival_s)
 
 
 def _facts(path: Path, about: dict[str, str]) -> tuple[float, float, int]:
@@ -214,27 +219,38 @@ def _step(path: Path, data: bytes) -> dict[str, Any]:
     return facts
 
 
-def read_log(path: str | Path, bridged: int = 0) -> Log:
-    """Read a log, also one whose run was killed.
+@dataclass(frozen=True)
+class Played:
+    """A log as the loop read it: gaps, repeated samples and lateness included.
 
-    Parameters
+    Attributes
     ----------
-    path : str or Path
-    bridged : int
-        Longest gap, in samples, that a straight line may fill; samples that came twice are then
-        dropped, too.
+    reads : list of lists of Block
+        The blocks between two steps, which the loop took together.
+    """
+
+    reads: list[list[Block]]
+    fs_hz: float
+    lsb_uv: float
+    about: dict[str, str]
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    complete: bool = False
+
+
+def read_played(path: str | Path) -> Played:
+    """Read a log, also one whose run was killed.
 
     Raises
     ------
     InputError
-        Missing, damaged, not a log, or a longer gap between its samples.
+        Missing, damaged, or not a log.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such log")
     about: dict[str, str] = {}
     topics: dict[int, str] = {}
-    stretch = _Stretch(path, bridged)
+    reads: list[list[Block]] = [[]]
     steps: list[dict[str, Any]] = []
     complete = False
     for record in _records(path):
@@ -247,12 +263,37 @@ def read_log(path: str | Path, bridged: int = 0) -> Log:
                 complete = True
             case "Message" if topics.get(record.channel_id) == "step":
                 steps.append(_step(path, record.data))
+                reads += [[]] if reads[-1] else []
             case "Message" if topics.get(record.channel_id) == "emg":
-                stretch.add(*_block(path, record.data, _facts(path, about)[2]))
-    if stretch.first is None:
+                reads[-1].append(_block(path, record.data, _facts(path, about)[2]))
+    if not reads[0]:
         raise InputError(f"{path}: holds no samples; is it a log of mu-run --record?")
     fs_hz, lsb_uv, _ = _facts(path, about)
-    return Log(np.concatenate(stretch.blocks), stretch.first, fs_hz, lsb_uv, about, steps, complete)
+    return Played([r for r in reads if r], fs_hz, lsb_uv, about, steps, complete)
+
+
+def read_log(path: str | Path, bridged: int = 0) -> Log:
+    """Read a log as one unbroken stretch of samples.
+
+    Parameters
+    ----------
+    path : str or Path
+    bridged : int
+        Longest gap, in samples, that a straight line may fill; samples that came twice are then
+        dropped, too.
+
+    Raises
+    ------
+    InputError
+        As `read_played`; or a longer gap between its samples.
+    """
+    path = Path(path)
+    played, stretch = read_played(path), _Stretch(path, bridged)
+    for block in (b for blocks in played.reads for b in blocks):
+        stretch.add(block.first, block.counts)
+    assert stretch.first is not None
+    return Log(np.concatenate(stretch.blocks), stretch.first, played.fs_hz, played.lsb_uv,
+               played.about, played.steps, played.complete)
 
 
 class _Stretch:
@@ -277,7 +318,7 @@ class _Stretch:
             raise InputError(
                 f"{self._path}: sample {at} came where {self._following} was due; a log with a "
                 + (f"gap of more than {self._bridged} samples is no recording; record again"
-                   if self._bridged else "gap cannot be replayed"))
+                   if self._bridged else "gap has no part to be cut out"))
         if len(counts):
             self.blocks.append(counts)
         self._following += max(missing, 0) + len(counts)
