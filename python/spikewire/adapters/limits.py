@@ -6,7 +6,6 @@ with the key, the value and what is allowed. No file lifts a ceiling.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 from spikewire.link.table import DRIVE
 from spikewire.signals import InputError
+from spikewire.tomlfile import read_toml
 
 LARGEST_PPS = DRIVE.field("drive").largest * DRIVE.field("drive").scale
 
@@ -106,7 +106,7 @@ def read_limits(path: str | Path, machine: Mapping[str, Row]) -> Limits:
         Missing file, bad TOML, a key that is unknown or missing, a value that is not allowed.
     """
     rows = {**COMMON, **machine}
-    values = _content(path)
+    values = read_toml(path, "cannot read the limits ({}); copy docs/adapters/h3_ankle.toml")
     for key in values:
         if key not in rows:
             raise InputError(f"{path}: key {key!r} is unknown, allowed are {', '.join(rows)}")
@@ -123,25 +123,6 @@ def read_limits(path: str | Path, machine: Mapping[str, Row]) -> Limits:
     fields = set(Limits.__dataclass_fields__) - {"own"}
     own = {key: value for key, value in values.items() if key not in fields}
     return Limits(**{key: values[key] for key in fields}, own=own)
-
-
-def _content(path: str | Path) -> dict[str, Any]:
-    """Read a TOML file; InputError if that cannot be done."""
-    try:
-        if sys.version_info >= (3, 11):
-            import tomllib
-        else:
-            import tomli as tomllib
-    except ImportError as error:
-        raise InputError(f"{path}: needs the package {error.name}, which is not installed; "
-                         "type: pip install 'spikewire[can]'") from None
-    try:
-        return dict(tomllib.loads(Path(path).read_text()))
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the limits ({error.strerror}); copy "
-                         "docs/adapters/h3_ankle.toml") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a TOML file ({error})") from None
 
 
 def bounded(nm: float, most: float) -> float:
