@@ -16,7 +16,7 @@ from spikewire.signals import InputError
 MAGIC = b"\x7fELF"
 MACHINES = {62: "x86_64", 183: "aarch64"}
 LOAD, DYNAMIC = 1, 2  # kinds of segments
-STRTAB, VERNEED, VERNEEDNUM = 5, 0x6FFFFFFE, 0x6FFFFFFF  # tags of the dynamic segment
+STRTAB, VERNEED = 5, 0x6FFFFFFE  # tags of the dynamic segment
 # Needs that bear no number. The linker's mark of packed relocations came with glibc 2.36.
 UNNUMBERED = {"GLIBC_ABI_DT_RELR": (2, 36)}
 NOWHERE = (1 << 16,)  # e.g. GLIBC_PRIVATE: no board promises it
@@ -58,7 +58,7 @@ def read_elf(path: Path) -> Elf:
         for name in _needed(data):
             family, version = _split(name)
             needs[family] = max(needs.get(family, ()), version)
-    except (struct.error, ValueError) as error:
+    except (struct.error, LookupError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: damaged ELF file ({error})") from None
     return Elf(machine, needs)
 
@@ -90,13 +90,13 @@ def _needed(data: bytes) -> Iterator[str]:
 
     if VERNEED not in dynamic:
         return
-    strings, entry = at(dynamic[STRTAB]), at(dynamic[VERNEED])
-    for _ in range(min(dynamic[VERNEEDNUM], len(data))):
-        _, versions, _, first, next_entry = struct.unpack_from("<HHIII", data, entry)
+    strings, entry, last = at(dynamic[STRTAB]), at(dynamic[VERNEED]), False
+    while not last:
+        _, versions, _, first, onward = struct.unpack_from("<HHIII", data, entry)
         each = entry + first
         for _ in range(versions):
-            name, next_version = struct.unpack_from("<8xII", data, each)
+            name, step = struct.unpack_from("<8xII", data, each)
             end = data.index(b"\0", strings + name)
             yield data[strings + name : end].decode("ascii")
-            each += next_version
-        entry += next_entry
+            each += step
+        entry, last = entry + onward, not onward

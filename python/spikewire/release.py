@@ -16,7 +16,7 @@ import stat
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,11 +85,10 @@ def build(board: Board, bundle: Path, out: Path, python: str | None = None, sour
         An input cannot be used, a tool is missing, or something would not load on the board.
     """
     python = check_board(board, python)
+    check_place(out)
     environment = run_env(source, links, run)
     opened = read_bundle(bundle)
     key = ready_key(key)
-    if not out.parent.is_dir():
-        raise InputError(f"{out.parent}: no such folder; make it first")
     out.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".build-") as beside:
         folder = Path(beside) / "release"
@@ -100,13 +99,10 @@ def build(board: Board, bundle: Path, out: Path, python: str | None = None, sour
         check_site(folder / "site", board, python)
         if _sha256(folder / BUNDLE) != opened.sha256:
             raise InputError(f"{bundle}: changed while it was read; build again")
-        modes = set_modes(folder)
         record = canonical({
             "schema": SCHEMA, "version": __version__, "board": board.id, "python": python,
-            "arch": board.arch, "files": {name: {"sha256": _sha256(folder / name), "mode": mode}
-                                          for name, mode in modes.items()},
-            "bundle": {"file": BUNDLE, "id": f"{arm_id([opened]):08x}",
-                       "sha256": opened.sha256}})
+            "arch": board.arch, "files": list_files(folder),
+            "bundle": {"file": BUNDLE, "id": f"{arm_id([opened]):08x}", "sha256": opened.sha256}})
         (folder / RECORD).write_bytes(record)
         sign(folder / RECORD, key)
         set_modes(folder)
@@ -123,6 +119,14 @@ def check_board(board: Board, python: str | None) -> str:
         raise InputError(f"--python is {python}, allowed for {board.id} is "
                          f"{' or '.join(board.python)}")
     return python
+
+
+def check_place(out: Path) -> None:
+    """Refuse a folder that cannot be made or used."""
+    if not out.parent.is_dir():
+        raise InputError(f"{out.parent}: no such folder; make it first")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; choose another folder for --out")
 
 
 def ready_key(key: Path | None) -> Path:
@@ -164,13 +168,16 @@ def lay(folder: Path, board: Board, python: str) -> None:
     shutil.copyfile(shim(board.arch), site / "spikewire/lib/libspikewire.so")
     (folder / "board.json").write_bytes(to_json(board))
     (folder / "onboard.pyz").write_bytes(zipapp(PACKAGE))
-    texts = {f"bin/{name}": WRAPPER.format(module) for name, module in COMMANDS.items()}
-    texts |= {f"units/{name}": text for name, text in units(board).items()}
-    texts |= {f"udev/{name}": text for name, text in udev_rules(board).items()}
+    write_texts(folder / "bin", {n: WRAPPER.format(module) for n, module in COMMANDS.items()})
+    write_texts(folder / "units", units(board))
+    write_texts(folder / "udev", udev_rules(board))
+
+
+def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write a folder of small files."""
+    folder.mkdir()
     for name, text in texts.items():
-        path = folder / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n")
+        (folder / name).write_bytes(text.encode())
 
 
 def copy_package(where: Path) -> None:
@@ -242,6 +249,12 @@ def set_modes(folder: Path) -> dict[str, str]:
             modes[name] = f"{mode:04o}"
     folder.chmod(0o755)
     return modes
+
+
+def list_files(folder: Path) -> dict[str, dict[str, str]]:
+    """Set all modes; hash and mode of every file."""
+    return {name: {"sha256": _sha256(folder / name), "mode": mode}
+            for name, mode in set_modes(folder).items()}
 
 
 def canonical(value: Any) -> bytes:

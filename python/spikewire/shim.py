@@ -1,4 +1,4 @@
-"""libspikewire for a board: compiled once for each architecture and state of its sources, and kept."""
+"""libspikewire for a board: compiled once for each architecture and state of the sources."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from pathlib import Path
 from spikewire.durable import cache_folder, write_durably
 from spikewire.signals import InputError
 
-ROOT = Path(__file__).parents[2]  # of the sources, if this is a checkout
-INSTALLED = Path(__file__).parent / "lib" / "libspikewire.so"
+HERE = Path(__file__).parent
+PLACES = (HERE / "native", HERE.parents[1])  # of the sources: in a wheel, in a checkout
+FOLDERS = ("runtime/src", "runtime/include", "runtime/toolchains")
+INSTALLED = HERE / "lib" / "libspikewire.so"
 NAME = "libspikewire.so"
 # What a person's shell may set for other builds; it would be compiled into the release.
 SWAYING = ("CC", "CXX", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "LD_PRELOAD")
@@ -26,18 +28,19 @@ def _cross(arch: str) -> tuple[str, str]:
     return f"{arch}-linux-gnu-g++", f"g++-{arch.replace('_', '-')}-linux-gnu"
 
 
-def _sources(root: Path) -> list[Path]:
-    """All that the library is made of."""
-    folders = ("runtime/src", "runtime/include", "runtime/toolchains")
-    return [root / "CMakeLists.txt", *sorted(p for f in folders for p in (root / f).iterdir())]
+def _root() -> Path | None:
+    """Where the sources are."""
+    return next((place for place in PLACES if (place / "runtime/src").is_dir()), None)
 
 
 def kept(arch: str) -> Path | None:
     """The place of the library of these sources; None if the sources are not here."""
-    if not (ROOT / "runtime" / "src").is_dir():
+    root = _root()
+    if root is None:
         return None
     digest = hashlib.sha256(arch.encode())
-    for path in _sources(ROOT):
+    parts = [p for folder in FOLDERS for p in sorted((root / folder).iterdir())]
+    for path in [root / "CMakeLists.txt", *parts]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return cache_folder("shims") / f"{arch}-{digest.hexdigest()[:16]}.so"
 
@@ -55,8 +58,8 @@ def shim(arch: str) -> Path:
     InputError
         No compiler, no sources, or they do not compile.
     """
-    path = kept(arch)
-    if path is None:
+    path, root = kept(arch), _root()
+    if path is None or root is None:
         if arch == platform.machine() and INSTALLED.is_file():
             return INSTALLED
         raise InputError(f"the C++ sources, needed for {arch}, are not in the installed package; "
@@ -69,19 +72,19 @@ def shim(arch: str) -> Path:
                                  f"apt install cmake {package}")
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="spikewire-") as folder:
-            made = _compile(arch, Path(folder))
+            made = _compile(root, arch, Path(folder))
             write_durably(path, lambda file: file.write(made.read_bytes()))
     return path
 
 
-def _compile(arch: str, folder: Path) -> Path:
+def _compile(root: Path, arch: str, folder: Path) -> Path:
     """The library as a wheel has it, without symbols for debuggers."""
     options = ["-DSKBUILD=ON", "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_SHARED_LINKER_FLAGS=-s"]
     if arch != platform.machine():
-        options += [f"-DCMAKE_TOOLCHAIN_FILE={ROOT}/runtime/toolchains/{arch}-linux-gnu.cmake"]
+        options += [f"-DCMAKE_TOOLCHAIN_FILE={root}/runtime/toolchains/{arch}-linux-gnu.cmake"]
     environment = {k: v for k, v in os.environ.items()
                    if k not in SWAYING and not k.startswith("CMAKE_")}
-    for command in (["cmake", "-S", str(ROOT), "-B", str(folder), *options],
+    for command in (["cmake", "-S", str(root), "-B", str(folder), *options],
                     ["cmake", "--build", str(folder), "--parallel"]):
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:

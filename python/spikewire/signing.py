@@ -22,8 +22,8 @@ def default_key() -> Path:
     return Path(folder).expanduser() / "spikewire" / "release_key"
 
 
-def check_key(key: Path) -> None:
-    """Refuse a key that cannot sign, before any work.
+def check_key(key: Path, there: bool = True) -> None:
+    """Refuse a key that cannot sign, before any work; one that is not `there` will be made.
 
     Raises
     ------
@@ -32,6 +32,8 @@ def check_key(key: Path) -> None:
     """
     if not shutil.which("ssh-keygen"):
         raise InputError("ssh-keygen is not installed; type: apt install openssh-client")
+    if not there:
+        return
     if not key.is_file():
         raise InputError(f"{key}: no such key; type: ssh-keygen -t ed25519 -f {key}")
     if key.suffix != ".pub" and key.stat().st_mode & 0o077:
@@ -48,8 +50,7 @@ def make_key(key: Path) -> None:
     InputError
         ssh-keygen is missing or fails.
     """
-    if not shutil.which("ssh-keygen"):
-        check_key(key)
+    check_key(key, there=False)
     key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=key.parent) as beside:
         made = Path(beside) / key.name
@@ -76,8 +77,7 @@ def fingerprint(key: Path) -> str:
 
 def _keygen(*words: str) -> str:
     """Run ssh-keygen; it may ask for a passphrase on the terminal."""
-    done = subprocess.run(["ssh-keygen", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True)
+    done = subprocess.run(["ssh-keygen", *words], capture_output=True, text=True)
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["no reason given"]
         raise InputError(f"ssh-keygen: {said[-1]}; make a key with: ssh-keygen -t ed25519")

@@ -144,7 +144,6 @@ def _pip(verb: str, *words: str, configured: bool = True) -> None:
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         reason = (said or done.stderr.splitlines() or ["no reason given"])[-1]
-        advice = ("type: python -m ensurepip" if "No module named pip" in reason else
-                  "the first build for a board needs the network" if verb == "download" else
-                  "remove the folder of kept wheels and build again")
-        raise InputError(f"pip {verb}: {reason.removeprefix('ERROR: ')}; {advice}")
+        advice = ("; type: python -m ensurepip" if "No module named pip" in reason else
+                  "; the first build for a board needs the network" if verb == "download" else "")
+        raise InputError(f"pip {verb}: {reason.removeprefix('ERROR: ')}{advice}")

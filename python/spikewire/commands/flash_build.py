@@ -89,11 +89,11 @@ def plan(args: argparse.Namespace, board: Any, source: str, links: list[str]) ->
     from spikewire.bundle import arm_id, read_bundle
 
     python = release.check_board(board, args.python)
+    release.check_place(args.out)
     words = release.run_env(source, links, args.more)
     opened = read_bundle(args.bundle)
     key = args.key or signing.default_key()
-    if args.key or key.exists():
-        signing.check_key(key)
+    signing.check_key(key, there=args.key is not None or key.exists())
     listed = wheels.listed(python, board.arch, gpu=board.engine == "tensorrt")
     library = shim.kept(board.arch)
     return {
