@@ -41,3 +41,9 @@ def write_durably(path: str | Path, write: Callable[[BinaryIO], object]) -> None
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def cache_folder(name: str) -> Path:
+    """Where things are kept that can be made again; not made by asking."""
+    folder = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(folder).expanduser() / "spikewire" / name
