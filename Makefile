@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 REF := build/reference
 
 ROBUST = $(BIN)/mu-study robustness
-.PHONY: demo test bench soak soak-engine soak-link fuzz reference lint clean
+.PHONY: demo test bench soak soak-engine soak-link soak-board fuzz reference lint clean
 
 demo: $(READY)
 	$(BIN)/mu-demo $(if $(REC),--recording "$(REC)")
@@ -52,6 +52,10 @@ soak-link: $(READY)
 	for profile in full classic; do $(BIN)/mu-link soak --trials 10000 --profile $$profile \
 	  --out docs/reports/link_$$profile.json || exit; done
 	$(BIN)/python benchmarks/soak_link.py --trials 100 --out docs/reports/link_realtime.json
+
+# A deploy killed at 300 random moments, on a board in a folder; 10 minutes.
+soak-board: $(READY)
+	$(BIN)/python benchmarks/soak_board.py --trials 300 --out docs/reports/board_kills.json
 
 # A bad line: a hundred million frames through the receiver in C, a million through the one in Python.
 RX := runtime/receiver/fuzz_rx.c runtime/receiver/spikewire_rx.c

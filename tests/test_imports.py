@@ -72,6 +72,9 @@ OURS = {
     "guide": {"signals"},
     "calibrate": {"signals", "guide"},
     "report.screen": {"capture", "guide"},
+    "onboard.*": {"onboard"},  # goes to boards by itself: nothing else of ours
+    "remote": {"signals"},
+    "deploy": {"signals", "onboard", "remote"},
     "report.*": {"signals", "durable", "io", "report"},
     "study.jobs": {"signals", "durable"},
     "study.robustness": {"signals", "score", "decompose", "separate", "simulate", "io",
