@@ -310,6 +310,7 @@ class Programs:
         self.state = "READY"
         self.clock, self.began, self.pid = 1000.0, 0.0, 1
         self.calls: list[str] = []
+        self.ended = 1, 1  # ExecMainCode and ExecMainStatus of the runtime's last process
 
     def plug(self, patch: pytest.MonkeyPatch, machine: Machine | None = None) -> Programs:
         """Take the place of the real ones."""
@@ -346,6 +347,8 @@ class Programs:
         words = [str(word) for word in words]
         self.calls.append(" ".join(words))
         if words[0] == "systemctl":
+            if words[1] == "show":
+                return Done(0, "ExecMainCode={}\nExecMainStatus={}\n".format(*self.ended))
             return self._systemctl(words[1])
         if words[0] == "journalctl":
             return Done(0, "engine: lost the GPU\n")

@@ -224,6 +224,17 @@ def test_what_failed_by_itself_is_not_chosen_again(place, board, tmp_path) -> No
     assert board.running == names[0]
 
 
+@pytest.mark.parametrize(("ended", "blamed"), [
+    ((1, 2), False),  # exited, 2: no port, no amplifier, a wrong word in run.env
+    ((1, 1), True), ((2, 2), True), ((3, 6), True)])  # killed by SIGINT; dumped by SIGABRT
+def test_a_missing_cable_is_no_bad_release(place, board, tmp_path, ended, blamed) -> None:
+    names = [deploy(place, tmp_path, f"{k}.{'AB'[k]}") for k in range(2)]
+    board.ended = ended
+    change.rollback(place, True)
+    assert states.read(place).good == names[0 if blamed else 1]
+    assert ("systemctl --no-block start mu-runtime.service" in board.calls) is not blamed
+
+
 def test_a_damaged_release_is_passed_over_at_boot(place, board, tmp_path) -> None:
     names = [deploy(place, tmp_path, f"{k}.{'ABC'[k]}") for k in range(3)]
     (place.release(names[2]) / "bundle.mub").write_bytes(b"")

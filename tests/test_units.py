@@ -167,7 +167,7 @@ def test_the_commands_on_the_board_are_onboards() -> None:
     assert verbs == verbs | {
         "mu-power.service": "power", "mu-can@.service": "can-up %i",
         "mu-boot-check.service": "boot-check", "mu-confirm.service": "confirm",
-        "mu-rollback.service": "rollback --failed"}
+        "mu-rollback.service": "rollback"}
     can = lines(made["mu-can@.service"])
     assert can["BindsTo"] == ["sys-subsystem-net-devices-%i.device"]
     assert can["JobTimeoutSec"] == ["15"]

@@ -214,7 +214,7 @@ def _confirm() -> str:
 def _rollback() -> str:
     """Return the way back to the last good release, after the runtime has failed for good."""
     once = ROOTS.replace("RemainAfterExit=yes\n", "")  # it may be needed again
-    return _file(["Description=spikewire: rollback"], [f"ExecStart={ONBOARD} rollback --failed"],
+    return _file(["Description=spikewire: rollback"], [f"ExecStart={ONBOARD} rollback"],
                  once)
 
 

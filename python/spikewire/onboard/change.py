@@ -79,8 +79,14 @@ def rollback(place: Place, by_itself: bool) -> None:
     Stop
         There is no other whole release.
     """
-    state = recover(place)
     here = place.named(place.current)
+    if by_itself and states.read_or_guess(place).trial is None and services.refused_its_input():
+        say(Line("rollback", WARN, f"{here} runs on: it ended for what it was given, which no other "
+                 f"release has either: {services.log_line()}",
+                 "plug in what is missing, or correct /etc/spikewire/run.env"))
+        services.start_again()
+        return
+    state = recover(place)
     target = newest_whole(place, [name for name in state.proven if name != here])
     if target is None:
         raise Stop("rollback", f"there is no whole release besides {here or 'none'}",

@@ -113,6 +113,22 @@ def stop() -> None:
     programs.run(["systemctl", "stop", RUNTIME])
 
 
+def start_again() -> None:
+    """Let the runtime try anew, and do not wait for it: whoever calls is started by its failure."""
+    programs.run(["systemctl", "reset-failed", RUNTIME])
+    programs.run(["systemctl", "--no-block", "start", RUNTIME])
+
+
+def refused_its_input() -> bool:
+    """Return whether the runtime's last process ended because of what it was given.
+
+    A port or an amplifier that is not there, a wrong word in run.env: exit code 2.
+    """
+    done = programs.run(["systemctl", "show", "-p", "ExecMainCode", "-p", "ExecMainStatus",
+                         RUNTIME])
+    return {"ExecMainCode=1", "ExecMainStatus=2"} <= set(done.text.split())
+
+
 def is_active() -> str:
     """Return what systemd says of the runtime: active, activating, failed, inactive."""
     return programs.run(["systemctl", "is-active", RUNTIME]).last
