@@ -96,7 +96,7 @@ def matlab73(path: Path, values: dict[str, object]) -> Path:
         elif isinstance(value, str):
             codes = np.array([[ord(c)] for c in value], np.uint16)
             group.create_dataset(name, data=codes).attrs["MATLAB_class"] = np.bytes_("char")
-        elif value.dtype == object:
+        elif np.asarray(value).dtype.hasobject:
             refs = file.require_group("#refs#")
             held = np.empty(value.T.shape, h5py.ref_dtype)
             for at, item in np.ndenumerate(value.T):
@@ -105,7 +105,7 @@ def matlab73(path: Path, values: dict[str, object]) -> Path:
                 held[at] = refs[key].ref
             group.create_dataset(name, data=held, dtype=h5py.ref_dtype)
         else:
-            group.create_dataset(name, data=value.T)
+            group.create_dataset(name, data=np.atleast_2d(value).T)
 
     with h5py.File(path, "w", userblock_size=512) as file:
         for name, value in values.items():

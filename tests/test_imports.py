@@ -81,7 +81,7 @@ THEIRS = {
     "tomli": {"adapters.limits"},
     "mcap": {"io.runlog"},
     "h5py": {"io.mat73"},
-    "scipy": {"decompose", "separate", "crossfit", "augment", "simulate.volume",
+    "scipy": {"io.resample", "decompose", "separate", "crossfit", "augment", "simulate.volume",
               "simulate.muap", "simulate.discharge"},
     "keras": {"network", "model", "train", "export", "channels", "prune", "study.cell",
               "study.networks"},

@@ -86,7 +86,7 @@ def test_counts_survive(tmp_path: Path, most: int, lsb_uv: float, end: str) -> N
 
 
 def test_the_layout_is_that_of_bids(tmp_path: Path) -> None:
-    """Required fields and columns of BIDS 1.11 (rules/sidecars, tabular_data and json, emg.yaml)."""
+    """Required fields and columns of BIDS 1.11 (rules/: sidecars, tabular_data, json; emg.yaml)."""
     write_recording(tmp_path / "sub-01_ses-2_task-hold_run-1_emg.bdf", recording(bad=(1,)))
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "sub-01_ses-2_electrodes.tsv", "sub-01_ses-2_space-grid1_coordsystem.json",
@@ -120,7 +120,7 @@ def test_electrodes_of_another_grid_are_not_overwritten(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["r.edf", "sub-01_emg.bdf", "sub-_task-a_emg.bdf",
                                   "sub-01_task-a b_emg.bdf", "sub-01_task-a_emg.BDF"])
 def test_names_that_bids_does_not_allow(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match="BIDS names a recording like sub-01_task-hold_emg.bdf"):
+    with pytest.raises(InputError, match=r"BIDS names a recording like sub-01_task-hold_emg\.bdf"):
         write_recording(tmp_path / name, recording())
     assert not list(tmp_path.iterdir())
 

@@ -17,6 +17,8 @@ import pytest
 from containers import GR, device_xml, otb4, otb_plus, tar, track_xml
 
 from spikewire.io import read_recording, read_trains
+from spikewire.io.source import open_source
+from spikewire.runtime.clock import MonotonicClock
 from spikewire.signals import InputError
 
 SHEET_UV = {"QUATTROCENTO": 0.50863, "SESSANTAQUATTRO+": 0.28610, "MUOVI": 0.28610,
@@ -68,6 +70,8 @@ def test_of_several_grids_one_is_chosen(tmp_path: Path) -> None:
     both = read_recording(f"{path}#all")
     assert both.emg.shape[1] == 80
     assert both.grid_row is None
+    source = open_source(f"replay:{path}#2?span=0:1", MonotonicClock())
+    assert source.channels == 64
     for wrong in ("3", "0", "x"):
         with pytest.raises(InputError, match="has no grid"):
             read_recording(f"{path}#{wrong}")

@@ -27,7 +27,7 @@ def _by_end(name: str, table: dict[str, str]) -> str | None:
     return next((table[end] for end in table if name.lower().endswith(end)), None)
 
 
-def _split(path: str | Path) -> tuple[Path, str]:
+def split(path: str | Path) -> tuple[Path, str]:
     """Path and grid of `FILE#grid`; a file that bears such a name itself comes first."""
     whole = Path(path)
     stem, hash_, grid = whole.name.rpartition("#")
@@ -78,7 +78,7 @@ def read_recording(
     """
     from spikewire.io.choice import Ask
 
-    where, grid = _split(path)
+    where, grid = split(path)
     module = _reader(where)
     if not hasattr(module, "read_recording"):
         raise InputError(f"{where}: holds spike trains, no recording")
@@ -91,7 +91,7 @@ def read_trains(path: str | Path, fs_hz: float | None = None) -> SpikeTrains:
     """Read spike trains of any known format; raises InputError like `read_recording`."""
     from spikewire.io.choice import Ask
 
-    where, grid = _split(path)
+    where, grid = split(path)
     module = _reader(where)
     if not hasattr(module, "read_trains"):
         raise InputError(f"{where}: holds no spike trains that can be read")

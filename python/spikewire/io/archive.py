@@ -13,15 +13,22 @@ from typing import Any, BinaryIO
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-from spikewire.io.bounded import Budget
+from spikewire.io.bounded import Budget, reason
 from spikewire.signals import InputError
 
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 MOST_MEMBERS, MOST_XML_BYTES = 4096, 16 << 20
 MOST_NODES, DEEPEST = 200_000, 64
+MOST_LISTED, LONGEST_NAME = 8, 60
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError,
            RuntimeError, NotImplementedError, OverflowError, MemoryError, RecursionError,
            KeyError, IndexError)
+
+
+def listed(names: list[str]) -> list[str]:
+    """Some names of members, short, for a report."""
+    short = [name.rpartition("/")[2][:LONGEST_NAME] for name in names[:MOST_LISTED]]
+    return short + ([f"{len(names) - MOST_LISTED} more"] if len(names) > MOST_LISTED else [])
 
 
 class _Clamped:
@@ -56,7 +63,7 @@ def read_members(path: Path, wanted: tuple[str, ...]) -> tuple[dict[str, bytes],
     except InputError:
         raise
     except DAMAGED as error:
-        raise InputError(f"{path}: not a readable archive of OTBiolab+ ({error})") from None
+        raise InputError(f"{path}: not a readable archive of OTBiolab+ ({reason(error)})") from None
 
 
 def _of_zip(
@@ -145,4 +152,4 @@ def parse_xml(path: Path, name: str, content: bytes) -> Element:
         parser.Parse(content, True)
         return builder.close()
     except (expat.ExpatError, ValueError, LookupError, AssertionError) as error:
-        raise InputError(f"{path}: {name} is not readable XML ({error})") from None
+        raise InputError(f"{path}: {name} is not readable XML ({reason(error)})") from None

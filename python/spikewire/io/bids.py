@@ -15,6 +15,7 @@ import numpy as np
 
 from spikewire.io import edf
 from spikewire.io.choice import ANY, Ask, known_unit, pick, settle_rate, settle_unit
+from spikewire.io.scale import finite, measured_lsb
 from spikewire.io.tsv import (
     NONE,
     positive,
@@ -92,7 +93,7 @@ def read_recording(path: Path, ask: Ask = ANY) -> Recording:
     rate = settle_rate(path, ask, rates.pop())
     samples, padded = _length(file, data[chosen[0]], rate, positive(facts.get("RecordingDuration")))
     out = np.empty((samples, len(chosen)), np.float32)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         for column, (k, unit) in enumerate(zip(chosen, units, strict=True)):
             out[:, column] = file.physical(data[k])[:samples] * UNITS_UV[unit]
     force = next((k for k, c in enumerate(data) if c.label == FORCE and types[k] == "MISC"
@@ -106,7 +107,7 @@ def read_recording(path: Path, ask: Ask = ANY) -> Recording:
     scales = {data[k].scale * UNITS_UV[u] for k, u in zip(chosen, units, strict=True)}
     return Recording(
         out, rate, path.name.removesuffix(path.suffix).removesuffix("_emg"), row, col, ied_mm,
-        force=None if force is None else file.physical(data[force])[:samples].astype(np.float32),
+        force=None if force is None else finite(file.physical(data[force])[:samples]),
         force_unit=_force_unit(path, force, len(data)),
         bad=tuple(j for j, k in enumerate(chosen) if bad[k]),
         stored=f"int{file.bits}, {units[0]}",
@@ -185,7 +186,8 @@ def write_recording(path: str | Path, recording: Recording) -> None:
                   + ["good"] * forced,
     })
     _write_electrodes(path, recording, names)
-    signals: list[Any] = [(n, "uV", recording.emg[:, k], recording.lsb_uv)
+    lsb_uv = recording.lsb_uv or measured_lsb(recording.emg)
+    signals: list[Any] = [(n, "uV", recording.emg[:, k], lsb_uv)
                           for k, n in enumerate(names)]
     if recording.force is not None:
         signals.append((FORCE, recording.force_unit[:8], recording.force, None))

@@ -8,7 +8,13 @@ from pathlib import Path
 from spikewire.signals import InputError
 
 FREE_BYTES = 64 << 20
+LONGEST_REASON = 160
 GROWTH = 100  # EMG packs to a quarter at best; trains of zeros between it, a little more
+
+
+def reason(error: BaseException) -> str:
+    """What a parser says, short enough for one line: it may quote the file."""
+    return " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
 
 
 class Budget:
@@ -20,10 +26,14 @@ class Budget:
         Named in the refusal.
     packed : int
         Size of the file.
+    growth, free : int
+        Times `packed`, and bytes beside.
     """
 
-    def __init__(self, path: Path, packed: int, growth: int = GROWTH) -> None:
-        self._path, self._all = path, FREE_BYTES + growth * packed
+    def __init__(
+        self, path: Path, packed: int, growth: int = GROWTH, free: int = FREE_BYTES
+    ) -> None:
+        self._path, self._all = path, free + growth * packed
         self.left = self._all
 
     def take(self, size: int) -> int:

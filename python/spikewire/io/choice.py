@@ -50,7 +50,7 @@ def pick(path: Path, grids: Sequence[str], ask: Ask) -> list[int]:
     InputError
         Several and none chosen, or a number that is not there; the message lists them.
     """
-    shown = ", ".join(f"{k} = {' '.join(g.split())[:60]}"
+    shown = ", ".join(f"{k} = {' '.join(g.split())[:90]}"
                       for k, g in enumerate(grids[:MOST_LISTED], 1))
     if len(grids) == 1 and ask.grid in ("", "1", "all"):
         return [0]

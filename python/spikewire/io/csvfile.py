@@ -18,7 +18,8 @@ import numpy as np
 
 from spikewire.durable import write_durably
 from spikewire.io.choice import ANY, MOST_CHANNELS, Ask, pick, settle_rate, settle_unit
-from spikewire.signals import UNITS_UV, InputError, Recording
+from spikewire.io.scale import microvolts
+from spikewire.signals import InputError, Recording
 
 LONGEST_LINE = 1 << 20
 RATE = re.compile(r"\b(?:fs|fs_hz|fsamp|sampling_?(?:rate|frequency))\s*[=:]\s*([0-9.eE+]+)", re.I)
@@ -70,6 +71,8 @@ def read_recording(path: Path, ask: Ask = ANY) -> Recording:
     except (ValueError, UserWarning, OverflowError, MemoryError) as error:
         raise InputError(f"{path}: is no table of numbers ({str(error)[:150]}); columns are "
                          "separated by commas, semicolons or tabs, decimals by points") from None
+    if names and len(names) != data.shape[1]:
+        raise InputError(f"{path}: {len(names)} names for {data.shape[1]} columns")
     said_rate, said_unit = RATE.search(comments), UNIT.search(comments)
     times = [k for k, n in enumerate(names) if TIME.fullmatch(n)]
     emg = [k for k in range(data.shape[1]) if k not in times]
@@ -82,10 +85,8 @@ def read_recording(path: Path, ask: Ask = ANY) -> Recording:
         raise InputError(f"{path}: its rate is {said_rate[0]!r}") from None  # type: ignore[index]
     if stated is None and ask.fs_hz is None and times:
         stated = _rate(path, data[:, times[0]])
-    with np.errstate(over="ignore"):
-        scaled = np.ascontiguousarray(
-            data[:, emg].astype(np.float32) * np.float32(UNITS_UV[unit]))
-    return Recording(scaled, settle_rate(path, ask, stated), path.stem, stored=f"text, {unit}",
+    return Recording(microvolts(data[:, emg], unit), settle_rate(path, ask, stated), path.stem,
+                     stored=f"text, {unit}",
                      ignored=tuple(f"column {names[k]}" for k in times))
 
 
@@ -100,12 +101,12 @@ def _rate(path: Path, seconds: np.ndarray) -> float:
 
 
 def write_recording(path: str | Path, recording: Recording) -> None:
-    """Write a table in microvolts; force, grid and bad channels are not kept."""
+    """Write a table in microvolts; force and grid are not kept, bad channels are at zero."""
     head = (f"# fs_hz={recording.fs_hz:.10g} unit=uV\n"
             + ",".join(f"ch{k + 1}" for k in range(recording.emg.shape[1])) + "\n")
 
     def fill(file: BinaryIO) -> None:
         file.write(head.encode())
-        np.savetxt(file, recording.emg, "%.7g", ",")
+        np.savetxt(file, recording.masked().emg, "%.7g", ",")
 
     write_durably(Path(path), fill)

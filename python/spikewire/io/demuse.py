@@ -13,7 +13,8 @@ import numpy as np
 from spikewire.io.choice import ANY, MOST_CHANNELS, Ask, pick, settle_rate, settle_unit
 from spikewire.io.discharges import MOST_UNITS, trains, whole
 from spikewire.io.matfile import cells, is_numbers, load, number
-from spikewire.signals import UNITS_UV, InputError, Recording, SpikeTrains
+from spikewire.io.scale import finite, microvolts
+from spikewire.signals import InputError, Recording, SpikeTrains
 
 OPTIONAL = {"IED", "ref_signal", "IPTs", "MUPulses", "PNR"}
 
@@ -35,10 +36,7 @@ def read_recording(path: Path, ask: Ask = ANY) -> Recording:
     if not 0 < len(held) <= MOST_CHANNELS or len({len(v) for _, v in held}) > 1:
         raise InputError(f"{path}: the {len(held)} channels of SIG differ in length")
     unit = settle_unit(path, ask)
-    emg = np.empty((len(held[0][1]), len(held)), np.float32)
-    with np.errstate(over="ignore"):
-        for column, (_, values) in enumerate(held):
-            emg[:, column] = values * np.float32(UNITS_UV[unit])
+    emg = np.stack([microvolts(values, unit) for _, values in held], axis=1)
     place = np.array([k for k, _ in held])
     ied: Any = found.get("IED")
     ied_mm = number(path, "IED", ied) if is_numbers(ied) and ied.size == 1 else None
@@ -51,7 +49,7 @@ def read_recording(path: Path, ask: Ask = ANY) -> Recording:
     return Recording(
         emg, settle_rate(path, ask, number(path, "fsamp", found["fsamp"])), path.stem,
         place % grid.shape[0], place // grid.shape[0], ied_mm,
-        force=force.astype(np.float32) if fits else None,
+        force=finite(force) if fits else None,
         stored=f"{held[0][1].dtype}, taken as {unit}", ignored=tuple(ignored),
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from spikewire.io.bounded import reason
 from spikewire.io.mat5 import Mat5
 from spikewire.signals import InputError
 
@@ -44,11 +45,11 @@ def maker(path: Path) -> str:
     try:
         names = _open(path).names()
     except DAMAGED as error:
-        raise InputError(f"{path}: not a readable MATLAB file ({error})") from None
+        raise InputError(f"{path}: not a readable MATLAB file ({reason(error)})") from None
     for module, needed in MAKERS.items():
         if needed <= set(names):
             return module
-    raise InputError(f"{path}: holds {', '.join(names[:10]) or 'nothing'}; a readable .mat is an "
+    raise InputError(f"{path}: holds {', '.join(names)[:160] or 'nothing'}; a readable .mat is an "
                      "export of OTBiolab+ (Data, Description), MUedit (signal) or DEMUSE (SIG)")
 
 
@@ -63,7 +64,7 @@ def load(path: Path, what: str, needed: set[str], optional: set[str]) -> dict[st
     try:
         found: dict[str, Any] = _open(path).read(needed | optional)
     except DAMAGED as error:
-        raise InputError(f"{path}: not a readable {what} .mat ({error})") from None
+        raise InputError(f"{path}: not a readable {what} .mat ({reason(error)})") from None
     if needed - found.keys():
         raise InputError(f"{path}: not a readable {what} .mat (has no "
                          f"{', '.join(sorted(needed - found.keys()))})")

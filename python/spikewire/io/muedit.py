@@ -16,7 +16,8 @@ from spikewire.io.discharges import MOST_UNITS, trains, whole
 from spikewire.io.grids import of_code
 from spikewire.io.matfile import cells, is_numbers, load, number, text
 from spikewire.io.npz import read_arrays
-from spikewire.signals import UNITS_UV, InputError, Recording, SpikeTrains, Times
+from spikewire.io.scale import microvolts
+from spikewire.signals import InputError, Recording, SpikeTrains, Times
 
 TIMES = ("dischargetimes", "discharge_times", "distime", "distimes")
 PULSES = ("pulsetrain", "pulse_train", "pulset", "pulse_t", "pulse_trains")
@@ -79,10 +80,8 @@ def read_recording(path: Path, ask: Ask = ANY) -> Recording:
     ignored += [f"{len(beside)} auxiliary"] if is_numbers(beside) and beside.size else []
     ignored += [word for word, names in (("spike trains", TIMES), ("pulse trains", PULSES))
                 if _named(signal, names) is not None]
-    with np.errstate(over="ignore"):
-        emg = np.asarray(data[rows], np.float32).T * np.float32(UNITS_UV[unit])
     return Recording(
-        np.ascontiguousarray(emg),
+        microvolts(data[rows].T, unit),
         settle_rate(path, ask, number(path, "signal.fsamp", signal.get("fsamp"))),
         path.stem, row, col, ied_mm, stored=f"{data.dtype}, taken as {unit}",
         ignored=tuple(ignored),

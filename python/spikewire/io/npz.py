@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -12,13 +14,16 @@ import numpy as np
 from numpy.lib import format as npy
 
 from spikewire.durable import write_durably
-from spikewire.io.bounded import FREE_BYTES, GROWTH
+from spikewire.io.bounded import FREE_BYTES, GROWTH, reason
 from spikewire.io.choice import ANY, Ask, pick, settle_rate, settle_unit
+from spikewire.io.scale import finite, microvolts
 from spikewire.signals import LONGEST_SAMPLES, UNITS_UV, InputError, Recording, SpikeTrains
 
 LARGEST_ARRAY_BYTES = 4 << 30
-DAMAGED = (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile,
-           NotImplementedError, RuntimeError)
+# The header of an array is parsed as Python: what it does not read as such, numpy tokenizes.
+DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error, zipfile.BadZipFile,
+           NotImplementedError, RuntimeError, MemoryError, OverflowError, SyntaxError,
+           tokenize.TokenError, Warning)
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray[Any, np.dtype[Any]]:
@@ -65,19 +70,19 @@ def read_arrays(path: Path, needed: Iterable[str], optional: Iterable[str]) -> d
         Not an `.npz`, damaged, or a needed array is missing.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
+            warnings.simplefilter("error")  # a header of Python 2, or one that looks like it
             have = {n[:-4] for n in archive.namelist() if n.endswith(".npy")}
             missing = [n for n in needed if n not in have]
             if missing:
-                raise InputError(
-                    f"{path}: has no {', '.join(missing)} (it holds {', '.join(sorted(have))})"
-                )
+                held = ", ".join(sorted(have))[:160]
+                raise InputError(f"{path}: has no {', '.join(missing)} (it holds {held})")
             wanted = [*needed, *(n for n in optional if n in have)]
             return {n: _array(archive, n) for n in wanted}
     except InputError:
         raise
     except DAMAGED as error:
-        raise InputError(f"{path}: not a readable .npz ({error})") from None
+        raise InputError(f"{path}: not a readable .npz ({reason(error)})") from None
 
 
 def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
@@ -135,7 +140,7 @@ def read_recording(path: Path, ask: Ask = ANY) -> Recording:
     for name, places in channels.items():
         if places is not None and len(places) != emg.shape[1]:
             raise InputError(f"{path}: {name} has {len(places)} places for {emg.shape[1]} channels")
-    force = _numbers(path, "force", a["force"], 1).astype(np.float32) if "force" in a else None
+    force = finite(_numbers(path, "force", a["force"], 1)) if "force" in a else None
     if force is not None and len(force) != len(emg):
         raise InputError(f"{path}: force has {len(force)} samples, emg {len(emg)}")
     segments = _integers(path, "segments", a["segments"], 2) if "segments" in a else None
@@ -145,10 +150,8 @@ def read_recording(path: Path, ask: Ask = ANY) -> Recording:
     if any(not 0 <= k < emg.shape[1] for k in bad):
         raise InputError(f"{path}: bad names channels {bad}, there are {emg.shape[1]}")
     lsb_uv = _scalar(path, "lsb_uv", a["lsb_uv"]) if "lsb_uv" in a else None
-    with np.errstate(over="ignore"):  # Recording.check names the infinities
-        scaled = np.ascontiguousarray(emg * np.float32(UNITS_UV[unit]), np.float32)
     return Recording(
-        scaled,
+        microvolts(emg, unit),
         settle_rate(path, ask, _scalar(path, "fs_hz", a["fs_hz"])),
         str(a.get("name", path.stem)),
         channels["grid_row"],

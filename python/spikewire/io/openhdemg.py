@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from spikewire.io.bounded import Budget
+from spikewire.io.bounded import Budget, reason
 from spikewire.io.choice import ANY, MOST_CHANNELS, Ask, pick, settle_rate, settle_unit
 from spikewire.io.discharges import MOST_UNITS, trains, whole
-from spikewire.signals import UNITS_UV, InputError, Recording, SpikeTrains
+from spikewire.io.scale import finite, microvolts
+from spikewire.signals import InputError, Recording, SpikeTrains
 
-TEXT_GROWTH = 30  # numbers as digits, gzipped
+TEXT_GROWTH, TEXT_FREE_BYTES = 30, 8 << 20  # digits, gzipped; Python's lists take 20 times that
 MOST_MANIFEST_BYTES = 4 << 20
 DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, OverflowError,
            RecursionError, MemoryError, zlib.error)
@@ -43,7 +44,8 @@ class _Json:
     def __init__(self, path: Path) -> None:
         raw = path.read_bytes()
         if raw[:2] == b"\x1f\x8b":
-            raw = Budget(path, len(raw), TEXT_GROWTH).inflate(raw, zlib.MAX_WBITS | 16)
+            budget = Budget(path, len(raw), TEXT_GROWTH, TEXT_FREE_BYTES)
+            raw = budget.inflate(raw, zlib.MAX_WBITS | 16)
         self._held = json.loads(raw)
         if not isinstance(self._held, dict) or "FSAMP" not in self._held:
             raise ValueError("it has no FSAMP")
@@ -140,18 +142,15 @@ def read_recording(path: Path, ask: Ask = ANY) -> Recording:
     except InputError:
         raise
     except DAMAGED as error:
-        raise InputError(f"{path}: not a readable file of openhdemg ({error})") from None
+        raise InputError(f"{path}: not a readable file of openhdemg ({reason(error)})") from None
     empty = ~np.isfinite(emg).any(axis=0) if emg.size else np.zeros(emg.shape[1], bool)
     fits = force.ndim == 2 and force.shape[1:] and force.shape[1] >= 1 and len(force) == len(emg)
     ignored = [f"{int(empty.sum())} empty channels"] if empty.any() else []
     ignored += [n for n in ("IPTS", "MUPULSES", "BINARY_MUS_FIRING", "EXTRAS") if n in held.names()]
-    with np.errstate(over="ignore"):
-        scaled = np.ascontiguousarray(emg[:, ~empty].astype(np.float32)
-                                      * np.float32(UNITS_UV[unit]))
     return Recording(
-        scaled, settle_rate(path, ask, rate), path.name.split(".")[0],
+        microvolts(emg[:, ~empty], unit), settle_rate(path, ask, rate), path.name.split(".")[0],
         ied_mm=ied if ied and 0 < ied < 1000 else None,
-        force=force[:, 0].astype(np.float32) if fits else None,
+        force=finite(force[:, 0]) if fits else None,
         stored=f"{emg.dtype}, taken as {unit}", ignored=tuple(ignored),
     )
 
@@ -173,7 +172,7 @@ def read_trains(path: Path, ask: Ask = ANY) -> SpikeTrains:
     except InputError:
         raise
     except DAMAGED as error:
-        raise InputError(f"{path}: not a readable file of openhdemg ({error})") from None
+        raise InputError(f"{path}: not a readable file of openhdemg ({reason(error)})") from None
     if len(units) > MOST_UNITS:
         raise InputError(f"{path}: {len(units)} units; at most {MOST_UNITS} are read")
     times = [t for t in (whole(path, u) for u in units) if t.size]

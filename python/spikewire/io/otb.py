@@ -14,6 +14,7 @@ import numpy as np
 from spikewire.io.choice import ANY, Ask, pick, settle_rate, settle_unit
 from spikewire.io.grids import of_code
 from spikewire.io.matfile import cells, is_numbers, load, number, text
+from spikewire.io.scale import finite, microvolts
 from spikewire.signals import UNITS_UV, Floats, InputError, Recording, SpikeTrains, Times
 
 UNIT = re.compile(r"\[\s*([^\]]*)\]\s*$")
@@ -32,7 +33,7 @@ def _load(path: Path) -> tuple[Floats, list[str], float]:
             f"{path}: Data has shape {getattr(data, 'shape', 'none')} for {len(words)} "
             "descriptions: one column each"
         )
-    with np.errstate(over="ignore"):  # Recording.check names the infinities
+    with np.errstate(over="ignore", invalid="ignore"):  # Recording.check names them
         return np.asarray(data, np.float32), words, settle_rate(path, ANY, rate)
 
 
@@ -100,15 +101,13 @@ def read_recording(path: Path, ask: Ask = ANY) -> Recording:
     emg = [column for k in chosen for column in found[names[k]]]
     row, col, ied_mm = of_code(names[chosen[0]], len(emg)) if len(chosen) == 1 else (None,) * 3
     force = next((k for k, w in enumerate(words) if AUXILIARY in w and "MVC" in w), None)
-    with np.errstate(over="ignore"):
-        scaled = np.ascontiguousarray(data[:, emg] * np.float32(UNITS_UV[unit]), np.float32)
     others = {"spikes": "spike trains", "source": "sources", "auxiliary": "auxiliary"}
     ignored = [f"{n} {word}" for what, word in others.items()
                if (n := kinds.count(what) - (what == "auxiliary" and force is not None))]
     ignored += [f"grid {k + 1}, {n}" for k, n in enumerate(names) if k not in chosen]
     return Recording(
-        scaled, rate, path.stem, row, col, ied_mm,
-        force=None if force is None else data[:, force].copy(),
+        microvolts(data[:, emg], unit), rate, path.stem, row, col, ied_mm,
+        force=None if force is None else finite(data[:, force]),
         force_unit="" if force is None else "% MVC", stored=unit, ignored=tuple(ignored),
     )
 

@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from spikewire.io.archive import parse_xml, read_members
+from spikewire.io.archive import listed, parse_xml, read_members
 from spikewire.io.choice import (
     ANY,
     MOST_CHANNELS,
@@ -26,6 +26,7 @@ from spikewire.io.choice import (
 from spikewire.io.grids import of_code
 from spikewire.signals import UNITS_UV, InputError, Recording
 
+LONGEST_WORD = 200
 NO_EMG = ("quaternion", "buffer", "ramp", "load", "aux", "control", "counter", "trigger", "force")
 
 
@@ -49,7 +50,7 @@ def _text(node: Element, tag: str) -> str:
     """Text of such an element of a node, or of the first below it, or nothing."""
     found = node.find(tag)
     found = node.find(f".//{tag}") if found is None else found
-    return (found.text or "").strip() if found is not None else ""
+    return (found.text or "").strip()[:LONGEST_WORD] if found is not None else ""
 
 
 def _number(path: Path, node: Element, tag: str, low: float, high: float,
@@ -146,7 +147,7 @@ def read_recording(path: Path, ask: Ask = ANY) -> Recording:
     row, col, ied_mm = of_code(one.name, one.channels) if len(chosen) == 1 else (None,) * 3
     ignored = [f"{t.channels} of {t.name}" for t in tracks if not t.emg]
     ignored += [f"grid {k + 1}, {t.name}" for k, t in enumerate(emg) if k not in taken]
-    ignored += [Path(n).name for n in others]
+    ignored += listed(others)
     ignored += [f"{left} bytes at the end" for _, left in parts if left]
     lsb = {t.lsb_uv for t in chosen}
     return Recording(

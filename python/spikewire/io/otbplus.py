@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from spikewire.io.archive import parse_xml, read_members
+from spikewire.io.archive import listed, parse_xml, read_members
 from spikewire.io.choice import ANY, MOST_CHANNELS, Ask, pick, settle_rate, settle_unit
 from spikewire.io.grids import of_code
 from spikewire.signals import InputError, Recording
@@ -27,6 +27,7 @@ AMPLIFIERS = {
 }
 PROBES = {"DUE+", "QUATTRO+"}  # which keep their scale behind a SyncStation
 BITS = 16
+LONGEST_WORD = 60
 NO_ELECTRODES = ("adaptercontrol", "adapterquaternions", "adapterloadcell", "direct connection")
 NO_EMG = ("quaternion", "buffer", "ramp", "loadcell", "load cell", "aux", "control", "counter")
 
@@ -52,8 +53,8 @@ def _number(path: Path, node: Element, key: str, low: float, high: float,
     except ValueError:
         value = float("nan")
     if not low <= value <= high:
-        raise InputError(f"{path}: {key} of {node.tag} is {node.get(key)!r}, allowed is {low:g} "
-                         f"to {high:g}")
+        raise InputError(f"{path}: {key} of {node.tag} is {node.get(key, '')[:20]!r}, allowed is "
+                         f"{low:g} to {high:g}")
     return value
 
 
@@ -64,13 +65,13 @@ def _grids(path: Path, signal: str, device: Element) -> tuple[list[Grid], list[s
         raise InputError(f"{path}: amplifier {amplifier[:30]!r} has no known scale, known are "
                          f"{', '.join(AMPLIFIERS)}; export a .mat from OTBiolab+ instead")
     if _number(path, device, "ad_bits", 1, 64) != BITS:
-        raise InputError(f"{path}: ad_bits is {device.get('ad_bits')}, the scale is known for "
-                         f"{BITS} only; export a .mat from OTBiolab+ instead")
+        raise InputError(f"{path}: ad_bits is {device.get('ad_bits', '')[:9]}, the scale is known "
+                         f"for {BITS} only; export a .mat from OTBiolab+ instead")
     total = int(_number(path, device, "DeviceTotalChannels", 1, MOST_CHANNELS))
     fs_hz = _number(path, device, "SampleFrequency", 1, 1e6)
     grids, others = [], []
     for adapter in device.iter("Adapter"):
-        word = adapter.get("ID", "")
+        word = adapter.get("ID", "")[:LONGEST_WORD]
         first = int(_number(path, adapter, "ChannelStartIndex", 0, total, 0))
         channels = list(adapter.iter("Channel"))
         emg = [] if word.lower().startswith(NO_ELECTRODES) else [
@@ -89,9 +90,9 @@ def _grids(path: Path, signal: str, device: Element) -> tuple[list[Grid], list[s
         if max(columns) >= total or len(set(columns)) < len(columns):
             raise InputError(f"{path}: adapter {word!r} has channels beyond the {total} of its "
                              "signal, or one twice; the file is damaged")
-        said = adapter.get("Gain", "")
+        said = adapter.get("Gain", "")[:9]
         note = f"; gain {said} in the XML not used" if said not in ("", "1", f"{gain:g}") else ""
-        grid = " ".join(f"{emg[0].get('ID', '')} {emg[0].get('Muscle', '')}".split())
+        grid = " ".join(f"{emg[0].get('ID', '')} {emg[0].get('Muscle', '')}".split())[:LONGEST_WORD]
         grids.append(Grid(f"{grid} ({len(emg)} channels, {word})", signal, columns, lsb_uv, total,
                           fs_hz, note))
     return grids, others
@@ -107,17 +108,19 @@ def read_recording(path: Path, ask: Ask = ANY) -> Recording:
     """
     held, others = read_members(path, (".sig", ".xml"))
     grids: list[Grid] = []
-    ignored = [Path(name).name for name in others]
+    ignored = listed(others)
     for name in sorted(n for n in held if n.endswith(".sig")):
         sheet = name[:-4] + ".xml"
         if sheet not in held:
-            raise InputError(f"{path}: {name} has no {sheet} that scales it; the file is damaged")
+            raise InputError(f"{path}: {listed([name])[0]} has no XML that scales it; the file is "
+                             "damaged")
         found, beside = _grids(path, name, parse_xml(path, sheet, held[sheet]))
         grids += found
         ignored += beside
+    ignored += listed([n for n in held if n.endswith(".xml") and n[:-4] + ".sig" not in held])
     if not grids:
         raise InputError(f"{path}: holds no electrodes (it holds "
-                         f"{', '.join(list(held)[:6]) or 'nothing'})")
+                         f"{', '.join(listed(list(held))) or 'nothing'})")
     taken = pick(path, [g.name for g in grids], ask)
     chosen = [grids[k] for k in taken]
     if len({g.signal for g in chosen}) > 1:

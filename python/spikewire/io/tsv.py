@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spikewire.durable import write_durably
+from spikewire.io.bounded import reason
 from spikewire.signals import InputError
 
 LARGEST_BYTES = 64 << 20
@@ -70,7 +71,7 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(_text(path))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not readable JSON ({error})") from None
+        raise InputError(f"{path}: not readable JSON ({reason(error)})") from None
     if not isinstance(found, dict):
         raise InputError(f"{path}: is no JSON object")
     return found
