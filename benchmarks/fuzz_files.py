@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import resource
 import signal
 import sys
@@ -28,7 +29,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from containers import GR, device_xml, matlab73, otb4, otb_plus, tar, track_xml  # noqa: E402
 
-from spikewire.io import read_recording, read_trains  # noqa: E402
+from spikewire.io import mat73, read_recording, read_trains  # noqa: E402
 from spikewire.signals import InputError  # noqa: E402
 
 MOST_MB, MOST_CPU_S, HANGS_S, LONGEST_MESSAGE = 400, 20, 120, 1000
@@ -185,10 +186,30 @@ FORMATS: dict[str, tuple[str, Callable[[], list[tuple[bytes, Pack]]]]] = {
                                                for k, u in enumerate(TIMES) for t in u), same)]),
     "csv": (".csv", lambda: [(b"# fs_hz=2048 unit=uV\n" + b"".join(
         b"%g,%g,%g\n" % tuple(row[:3]) for row in EMG[:80]), same)]),
-    # Each is a process of its own: a hundredth of the others.
     "mat 7.3": (".mat", lambda: [(by_file(lambda p: matlab73(p, muedit())), same)]),
 }
-SLOW = {"mat 7.3": 100}
+CRASHES = [0]  # of the HDF5 library: what its process is for
+
+
+def forked(path: Path, wanted: list[str]) -> bytes:
+    """Stand in for `mat73.run_child`: a fork instead of a new interpreter, twenty times as fast."""
+    down, up = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            with open(up, "wb") as pipe:
+                mat73.main(str(path), wanted, pipe)
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    os.close(up)
+    with open(down, "rb") as pipe:
+        answer = pipe.read()
+    status = os.waitpid(child, 0)[1]
+    CRASHES[0] += os.WIFSIGNALED(status)
+    if status:
+        raise ValueError("HDF5")
+    return answer
 
 
 def damaged(content: bytes, rng: np.random.Generator) -> bytes:
@@ -239,6 +260,10 @@ def fuzz(name: str, count: int, seed: int = 1) -> dict[str, float]:
     """Counts of one format; raises whatever a reader raises, the file being kept."""
     end, make = FORMATS[name]
     seeds, rng = make(), np.random.default_rng(seed)
+    if name == "mat 7.3":
+        import h5py  # noqa: F401
+
+        mat73.run_child = forked
     accepted, slowest = 0, 0.0
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -271,10 +296,12 @@ def fuzz(name: str, count: int, seed: int = 1) -> dict[str, float]:
 
 def main(count: int, names: list[str]) -> int:
     for name in names or FORMATS:
-        got = fuzz(name, max(count // SLOW.get(name, 1), 1))
+        got = fuzz(name, count)
         print(f"{name:11s} {got['files']:8d} files: {got['accepted']} accepted, {got['refused']} "
               f"refused, slowest {got['slowest_s']:.2f} s, the process at most "
               f"{got['peak_mb']:.0f} MB", flush=True)
+    if CRASHES[0]:
+        print(f"the HDF5 library crashed {CRASHES[0]} times, each in its own process")
     return 0
 
 

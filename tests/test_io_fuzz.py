@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from spikewire.io import mat73
+
 for needed in ("scipy", "h5py", "edfio"):
     pytest.importorskip(needed)
 
@@ -17,8 +19,11 @@ SPEC.loader.exec_module(fuzz_files)
 
 
 @pytest.mark.parametrize("name", fuzz_files.FORMATS)
-def test_damaged_files_are_accepted_or_one_line(name: str) -> None:
-    count = 3 if name in fuzz_files.SLOW else 200
+def test_damaged_files_are_accepted_or_one_line(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mat73, "run_child", mat73.run_child)  # put back what the program replaces
+    count = 60 if name == "mat 7.3" else 200
     got = fuzz_files.fuzz(name, count, seed=7)
     assert got["accepted"] + got["refused"] == count
     assert got["refused"]

@@ -15,7 +15,7 @@ import numpy as np
 
 from spikewire.io import edf
 from spikewire.io.choice import ANY, Ask, known_unit, pick, settle_rate, settle_unit
-from spikewire.io.scale import finite, measured_lsb
+from spikewire.io.scale import finite, measured_lsb, microvolts
 from spikewire.io.tsv import (
     NONE,
     positive,
@@ -92,10 +92,8 @@ def read_recording(path: Path, ask: Ask = ANY) -> Recording:
                          "allowed")
     rate = settle_rate(path, ask, rates.pop())
     samples, padded = _length(file, data[chosen[0]], rate, positive(facts.get("RecordingDuration")))
-    out = np.empty((samples, len(chosen)), np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for column, (k, unit) in enumerate(zip(chosen, units, strict=True)):
-            out[:, column] = file.physical(data[k])[:samples] * UNITS_UV[unit]
+    columns = [microvolts(file.physical(data[k])[:samples], unit)
+               for k, unit in zip(chosen, units, strict=True)]
     force = next((k for k, c in enumerate(data) if c.label == FORCE and types[k] == "MISC"
                   and file.rate(c) == rate), None)
     row, col, ied_mm = _grid(path, [data[k].label for k in chosen], facts)
@@ -106,7 +104,8 @@ def read_recording(path: Path, ask: Ask = ANY) -> Recording:
     ignored += [f"{padded} samples of padding"] if padded else []
     scales = {data[k].scale * UNITS_UV[u] for k, u in zip(chosen, units, strict=True)}
     return Recording(
-        out, rate, path.name.removesuffix(path.suffix).removesuffix("_emg"), row, col, ied_mm,
+        np.stack(columns, axis=1), rate,
+        path.name.removesuffix(path.suffix).removesuffix("_emg"), row, col, ied_mm,
         force=None if force is None else finite(file.physical(data[force])[:samples]),
         force_unit=_force_unit(path, force, len(data)),
         bad=tuple(j for j, k in enumerate(chosen) if bad[k]),
@@ -165,7 +164,6 @@ def write_recording(path: str | Path, recording: Recording) -> None:
     samples, channels = recording.emg.shape
     edf.record_length(recording.fs_hz)
     names = [f"EMG{k + 1:03d}" for k in range(channels)]
-    forced = recording.force is not None
     write_sidecar(_beside(path, "_emg.json"), {
         "TaskName": path.name.split("_task-")[1].split("_")[0],
         "EMGPlacementScheme": "Other",
@@ -175,16 +173,7 @@ def write_recording(path: str | Path, recording: Recording) -> None:
         "RecordingDuration": samples / recording.fs_hz, "RecordingType": "continuous",
         **({"InterelectrodeDistance": recording.ied_mm} if recording.ied_mm else {}),
     })
-    other = [NONE] * forced
-    write_table(_beside(path, "_channels.tsv"), {
-        "name": names + [FORCE] * forced, "type": ["EMG"] * channels + ["MISC"] * forced,
-        "units": ["uV"] * channels + other,
-        "description": [NONE] * channels + [recording.force_unit or NONE] * forced,
-        "signal_electrode": names + other, "reference": [NONE] * channels + other,
-        "group": [GRID] * channels + other,
-        "status": ["bad" if k in recording.bad else "good" for k in range(channels)]
-                  + ["good"] * forced,
-    })
+    _write_channels(path, recording, names)
     _write_electrodes(path, recording, names)
     lsb_uv = recording.lsb_uv or measured_lsb(recording.emg)
     signals: list[Any] = [(n, "uV", recording.emg[:, k], lsb_uv)
@@ -192,6 +181,20 @@ def write_recording(path: str | Path, recording: Recording) -> None:
     if recording.force is not None:
         signals.append((FORCE, recording.force_unit[:8], recording.force, None))
     edf.write(path, signals, recording.fs_hz)
+
+
+def _write_channels(path: Path, recording: Recording, names: list[str]) -> None:
+    """A row for each channel of the file, the force last."""
+    n, forced = len(names), recording.force is not None
+    other = [NONE] * forced
+    write_table(_beside(path, "_channels.tsv"), {
+        "name": names + [FORCE] * forced, "type": ["EMG"] * n + ["MISC"] * forced,
+        "units": ["uV"] * n + other,
+        "description": [NONE] * n + [recording.force_unit or NONE] * forced,
+        "signal_electrode": names + other, "reference": [NONE] * n + other,
+        "group": [GRID] * n + other,
+        "status": ["bad" if k in recording.bad else "good" for k in range(n)] + ["good"] * forced,
+    })
 
 
 def _write_electrodes(path: Path, recording: Recording, names: list[str]) -> None:

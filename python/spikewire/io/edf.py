@@ -162,6 +162,17 @@ def record_length(fs_hz: float) -> int:
                      "(--resample 2048)")
 
 
+def _header(heads: list[tuple[Any, ...]], bits: int, records: int, seconds: int) -> bytes:
+    """Both parts of a header; who, when and where are not stated."""
+    fixed = ("", "X X X X", "Startdate X X X X", "01.01.85", "00.00.00", 256 * (len(heads) + 1),
+             "24BIT" if bits == 24 else "", records, seconds, len(heads))
+    head = b"".join(str(v).encode("ascii", "replace").ljust(n)[:n] for v, n in zip(
+        fixed, (8, 80, 80, 8, 8, 8, 44, 8, 8, 4), strict=True))
+    return (BDF if bits == 24 else b"0       ") + head[8:] + b"".join(
+        str(h[k]).encode("latin-1", "replace").ljust(n)[:n]
+        for k, n in enumerate(WIDTHS) for h in heads)
+
+
 def write(
     path: Path, signals: Sequence[tuple[str, str, NDArray[Any], float | None]], fs_hz: float
 ) -> int:
@@ -193,13 +204,7 @@ def write(
         digital[:samples] = np.round(values * (top / float(text)))
         blocks.append(digital.reshape(records, wide))
         heads.append((label, "", unit, "-" + text, text, -top, top, "", wide, ""))
-    fixed = ("", "X X X X", "Startdate X X X X", "01.01.85", "00.00.00", 256 * (len(heads) + 1),
-             "24BIT" if bits == 24 else "", records, seconds, len(heads))
-    head = b"".join(str(v).encode("ascii", "replace").ljust(n)[:n] for v, n in zip(
-        fixed, (8, 80, 80, 8, 8, 8, 44, 8, 8, 4), strict=True))
-    head = (BDF if bits == 24 else b"0       ") + head[8:]
-    head += b"".join(str(h[k]).encode("latin-1", "replace").ljust(n)[:n]
-                     for k, n in enumerate(WIDTHS) for h in heads)
+    head = _header(heads, bits, records, seconds)
     data = np.ascontiguousarray(np.stack(blocks, axis=1))
     packed = data.astype("<i2").tobytes() if bits == 16 else \
         data.astype("<i4").view(np.uint8).reshape(*data.shape, 4)[..., :3].tobytes()

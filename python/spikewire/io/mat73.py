@@ -11,7 +11,7 @@ import subprocess
 import sys
 from importlib import util
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -40,8 +40,8 @@ class Mat73:
         return _ask(self._path, sorted(wanted))
 
 
-def _ask(path: Path, wanted: list[str]) -> dict[str, Any]:
-    """What the child process finds; every value None if nothing is wanted."""
+def run_child(path: Path, wanted: list[str]) -> bytes:
+    """What a child process answers; raises ValueError if it fails, crashes or takes too long."""
     command = [sys.executable, "-m", "spikewire.io.mat73", str(path.resolve()), *wanted]
     root = str(Path(__file__).parents[2])
     try:
@@ -52,7 +52,12 @@ def _ask(path: Path, wanted: list[str]) -> dict[str, Any]:
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it crashed"]
         raise ValueError(f"HDF5: {last[0][:120]}")
-    head, _, body = done.stdout.partition(b"\n")
+    return done.stdout
+
+
+def _ask(path: Path, wanted: list[str]) -> dict[str, Any]:
+    """What the child process finds; every value None if nothing is wanted."""
+    head, _, body = run_child(path, wanted).partition(b"\n")
     tree: dict[str, Any] = json.loads(head)
     return {name: _value(node, body) for name, node in tree.items()}
 
@@ -112,12 +117,13 @@ class _Child:
         return {"dtype": values.dtype.str, "at": self._at - size, "shape": shape}
 
 
-def main(path: str, wanted: list[str]) -> None:
-    """Answer on standard output: one line of descriptions, then all numbers."""
+def main(path: str, wanted: list[str], out: BinaryIO) -> None:
+    """Answer with one line of descriptions, then all numbers."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (LONGEST_S, LONGEST_S))
     import h5py
 
     with h5py.File(path, "r") as file:
@@ -125,12 +131,12 @@ def main(path: str, wanted: list[str]) -> None:
         names = [str(n) for n in file]
         tree = {n: child.describe(file[n]) if wanted else None
                 for n in names if not wanted or n in wanted}
-    sys.stdout.buffer.write(json.dumps(tree).encode() + b"\n")
-    sys.stdout.buffer.writelines(child.body)
+    out.write(json.dumps(tree).encode() + b"\n")
+    out.writelines(child.body)
 
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1], sys.argv[2:])
+        main(sys.argv[1], sys.argv[2:], sys.stdout.buffer)
     except Exception as error:  # h5py raises whatever a damaged file leads it to
         sys.exit(f"{type(error).__name__}: {' '.join(str(error).split())}")

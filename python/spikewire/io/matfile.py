@@ -44,6 +44,8 @@ def maker(path: Path) -> str:
     """
     try:
         names = _open(path).names()
+    except InputError:
+        raise
     except DAMAGED as error:
         raise InputError(f"{path}: not a readable MATLAB file ({reason(error)})") from None
     for module, needed in MAKERS.items():
@@ -63,6 +65,8 @@ def load(path: Path, what: str, needed: set[str], optional: set[str]) -> dict[st
     """
     try:
         found: dict[str, Any] = _open(path).read(needed | optional)
+    except InputError:
+        raise
     except DAMAGED as error:
         raise InputError(f"{path}: not a readable {what} .mat ({reason(error)})") from None
     if needed - found.keys():

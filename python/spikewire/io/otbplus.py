@@ -98,17 +98,10 @@ def _grids(path: Path, signal: str, device: Element) -> tuple[list[Grid], list[s
     return grids, others
 
 
-def read_recording(path: Path, ask: Ask = ANY) -> Recording:
-    """Read the raw EMG, in microvolts.
-
-    Raises
-    ------
-    InputError
-        Damaged, an amplifier or resolution without a known scale, or several grids and none chosen.
-    """
-    held, others = read_members(path, (".sig", ".xml"))
+def _all_grids(path: Path, held: dict[str, bytes]) -> tuple[list[Grid], list[str]]:
+    """Grids of all signals in the archive, and what else is in it."""
     grids: list[Grid] = []
-    ignored = listed(others)
+    ignored: list[str] = []
     for name in sorted(n for n in held if n.endswith(".sig")):
         sheet = name[:-4] + ".xml"
         if sheet not in held:
@@ -121,6 +114,20 @@ def read_recording(path: Path, ask: Ask = ANY) -> Recording:
     if not grids:
         raise InputError(f"{path}: holds no electrodes (it holds "
                          f"{', '.join(listed(list(held))) or 'nothing'})")
+    return grids, ignored
+
+
+def read_recording(path: Path, ask: Ask = ANY) -> Recording:
+    """Read the raw EMG, in microvolts.
+
+    Raises
+    ------
+    InputError
+        Damaged, an amplifier or resolution without a known scale, or several grids and none chosen.
+    """
+    held, others = read_members(path, (".sig", ".xml"))
+    grids, beside = _all_grids(path, held)
+    ignored = listed(others) + beside
     taken = pick(path, [g.name for g in grids], ask)
     chosen = [grids[k] for k in taken]
     if len({g.signal for g in chosen}) > 1:
