@@ -32,6 +32,7 @@ def test_a_channel_at_the_converters_end() -> None:
 def test_good_channels_and_hum_that_all_carry_pass() -> None:
     x = emg()
     assert bad_channels(Recording(x, 2048.0)) == {}
+    assert bad_channels(Recording(x + np.linspace(-900, 900, 16, dtype=np.float32), 2048.0)) == {}
     hum = 150 * np.sin(2 * np.pi * 50 * np.arange(len(x)) / 2048)
     assert bad_channels(Recording(x + hum[:, None].astype(np.float32), 2048.0)) == {}
     assert bad_channels(Recording(x * np.linspace(0.4, 2.5, 16, dtype=np.float32), 2048.0)) == {}

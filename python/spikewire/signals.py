@@ -92,16 +92,18 @@ class Recording:
         return replace(self, emg=emg)
 
     def summary(self) -> str:
-        """Rate, shape, unit and RMS in one line."""
+        """Rate, shape, unit, RMS, and what was not read, in one line."""
         samples, channels = self.emg.shape
         rms = self.emg.std(axis=0)
         flat = np.flatnonzero(rms < FLAT_SHARE * np.median(rms)).tolist()
         flat = [k for k in flat if k not in self.bad]
         note = f"; channels {flat} are flat" if flat else ""
-        note += f"; channels {list(self.bad)} are marked bad, at zero" if self.bad else ""
+        note += f"; channels {list(self.bad)} are marked bad" if self.bad else ""
+        note += f"; not read: {', '.join(self.ignored)[:80]}" if self.ignored else ""
+        lsb = f", LSB {self.lsb_uv:.4g} uV" if self.lsb_uv else ""
         return (
             f"{self.name or 'recording'}: {self.seconds:.1f} s, {channels} channels, "
-            f"{self.fs_hz:g} Hz, uV, RMS {self.rms_uv:.1f} uV ({samples} samples){note}"
+            f"{self.fs_hz:g} Hz, uV, RMS {self.rms_uv:.1f} uV{lsb} ({samples} samples){note}"
         )
 
     def check(self, where: str, any_rms: bool = False) -> Recording:

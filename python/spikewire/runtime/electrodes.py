@@ -27,9 +27,10 @@ def bad_channels(recording: Recording) -> dict[int, str]:
     emg = recording.emg
     amplitude = emg.std(axis=0, dtype=np.float64)
     usual = float(np.median(amplitude)) or 1.0
-    end = np.abs(emg).max()
+    end = float(np.abs(emg).max())
     clipped = (np.abs(emg) >= END_SHARE * end).mean(axis=0)
     blocks = emg[: len(emg) // BLOCK * BLOCK].reshape(-1, BLOCK, emg.shape[1])
+    blocks = blocks - blocks.mean(axis=1, keepdims=True)  # an offset leaks into the mains' line
     wave = np.exp(-2j * np.pi * np.outer(MAINS_HZ, np.arange(BLOCK)) / recording.fs_hz)
     hum = np.abs(np.einsum("ft,btc->fbc", wave.astype(np.complex64), blocks)) / BLOCK
     power = np.maximum(np.square(amplitude), 1e-12)
