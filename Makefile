@@ -58,12 +58,14 @@ soak-board: $(READY)
 	$(BIN)/python benchmarks/soak_board.py --trials 300 --out docs/reports/board_kills.json
 
 # A bad line: a hundred million frames through the receiver in C, a million through the one in Python.
+# Bad files: a hundred thousand of every format through its reader; an hour.
 RX := runtime/receiver/fuzz_rx.c runtime/receiver/spikewire_rx.c
 fuzz: $(READY)
 	mkdir -p build
 	$(CC) -std=c99 -O2 -DSPW_FUZZ_MAIN $(RX) -o build/fuzz_rx
 	build/fuzz_rx 100000000
 	$(BIN)/python benchmarks/fuzz_frames.py 1000000
+	$(BIN)/python benchmarks/fuzz_files.py 100000
 
 # models/reference.mub and what it scores on the muscle's next contraction; 7 minutes.
 reference: $(READY)

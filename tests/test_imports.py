@@ -94,7 +94,8 @@ THEIRS = {
     "can": {"link.canbus", "adapters.bus"},
     "tomli": {"tomlfile"},
     "mcap": {"io.runlog"},
-    "scipy": {"io.otb", "decompose", "separate", "crossfit", "augment", "simulate.volume",
+    "h5py": {"io.mat73"},
+    "scipy": {"io.resample", "decompose", "separate", "crossfit", "augment", "simulate.volume",
               "simulate.muap", "simulate.discharge"},
     "keras": {"network", "model", "train", "export", "channels", "prune", "study.cell",
               "study.networks"},
@@ -174,7 +175,7 @@ def test_no_module_of_ours_bears_a_third_party_name() -> None:
 def test_the_runtime_starts_without_training_packages() -> None:
     parts = ("runtime", "link", "adapters", "io", "bundle", "doctor")
     names = [n for n in modules() if n.split(".")[0] in parts
-             and n not in ("io.otb", "runtime.engine_ort", "runtime.engine_tensorrt")]
+             and n not in ("runtime.engine_ort", "runtime.engine_tensorrt")]
     code = (
         "import sys\n"
         + "".join(f"import spikewire.{n}\n" for n in names)

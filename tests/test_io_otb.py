@@ -133,7 +133,7 @@ def test_no_emg_no_decomposition_and_no_matlab_file_are_named(tmp_path: Path) ->
         read_trains(path)
     for content in (b"MATLAB 5.0 MAT-file" + bytes(200), b"x", bytes(128)):
         path.write_bytes(content)
-        with pytest.raises(InputError, match="not a readable OTBiolab"):
+        with pytest.raises(InputError, match="not a readable MATLAB file"):
             read_recording(path)
 
 

@@ -7,7 +7,7 @@ The window of a step is samples [end - 120, end); step k of a stream ends at 120
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,11 @@ class Recording:
         Reference force in `force_unit`.
     segments : int64 (n, 2) or None
         Sample ranges of contractions.
+    bad : tuple of int
+        Channels marked as not to be used; `masked` silences them.
+    stored, lsb_uv, ignored
+        What a file says of itself: how its values were stored, microvolts per count (None if it
+        does not say), and what in it was not read.
     """
 
     emg: Floats
@@ -63,6 +68,10 @@ class Recording:
     force: Floats | None = None
     force_unit: str = ""
     segments: Times | None = None
+    bad: tuple[int, ...] = ()
+    stored: str = ""
+    lsb_uv: float | None = None
+    ignored: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -74,15 +83,27 @@ class Recording:
         """Root mean square over all samples and channels."""
         return float(np.sqrt(np.mean(np.square(self.emg, dtype=np.float64))))
 
+    def masked(self) -> Recording:
+        """The recording with its bad channels at zero, as the runtime masks them."""
+        if not self.bad:
+            return self
+        emg = self.emg.copy()
+        emg[:, list(self.bad)] = 0
+        return replace(self, emg=emg)
+
     def summary(self) -> str:
-        """Rate, shape, unit and RMS in one line."""
+        """Rate, shape, unit, RMS, and what was not read, in one line."""
         samples, channels = self.emg.shape
         rms = self.emg.std(axis=0)
         flat = np.flatnonzero(rms < FLAT_SHARE * np.median(rms)).tolist()
+        flat = [k for k in flat if k not in self.bad]
         note = f"; channels {flat} are flat" if flat else ""
+        note += f"; channels {list(self.bad)} are marked bad" if self.bad else ""
+        note += f"; not read: {', '.join(self.ignored)[:80]}" if self.ignored else ""
+        lsb = f", LSB {self.lsb_uv:.4g} uV" if self.lsb_uv else ""
         return (
             f"{self.name or 'recording'}: {self.seconds:.1f} s, {channels} channels, "
-            f"{self.fs_hz:g} Hz, uV, RMS {self.rms_uv:.1f} uV ({samples} samples){note}"
+            f"{self.fs_hz:g} Hz, uV, RMS {self.rms_uv:.1f} uV{lsb} ({samples} samples){note}"
         )
 
     def check(self, where: str, any_rms: bool = False) -> Recording:

@@ -43,7 +43,7 @@ def _guarded(name: str, work: Callable[[], int]) -> int:
     try:
         return work()
     except (InputError, LinkError, EngineError) as error:
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{name}: {printable(' '.join(str(error).split()))}", file=sys.stderr)
     except ModuleNotFoundError as error:
         needed = (error.name or "").split(".")[0]
         if needed not in TRAINING:
@@ -54,6 +54,11 @@ def _guarded(name: str, work: Callable[[], int]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"{name}: {where}{error.strerror or error}", file=sys.stderr)
     return BAD_INPUT
+
+
+def printable(text: str) -> str:
+    """Text that may quote a file, without what could steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 @contextmanager

@@ -19,8 +19,8 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: mu-decompose vastus.mat --out vastus_trains.npz",
     )
     p.add_argument("recording", nargs="+",
-                   help=".npz or OTBiolab+ .mat; several under the same electrodes give the same "
-                        "units in the same order")
+                   help="any format of docs/formats.md; several under the same electrodes give "
+                        "the same units in the same order")
     p.add_argument("--out", required=True, action="append",
                    help="spike trains, .npz; once for each recording")
     p.add_argument("--seed", type=int, default=Settings.seed, help="of the searches' starts")

@@ -15,7 +15,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: mu-score decoded.npz vastus_trains.npz --span 18:24",
     )
     p.add_argument("predicted", help="spike trains, .npz")
-    p.add_argument("reference", help="spike trains, .npz or OTBiolab+ .mat")
+    p.add_argument("reference", help="spike trains, any format of docs/formats.md")
     p.add_argument("--span", default="", metavar="A:B", help="seconds to score (default: all)")
     p.add_argument("--match", action="store_true",
                    help="pair units by agreement, one to one; without a partner: counted only")

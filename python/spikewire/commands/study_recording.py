@@ -18,7 +18,7 @@ def add(kinds: Any) -> None:
         "recording", help="a real recording, blocks held out in turn",
         epilog="example: mu-study recording vastus.mat --labels vastus_trains.npz "
                "--blocks 8:13,13:18,18:24 --out vastus.json")
-    p.add_argument("recording", help=".npz or OTBiolab+ .mat")
+    p.add_argument("recording", help="any format of docs/formats.md")
     p.add_argument("--labels", required=True, help="spike trains of the whole recording")
     p.add_argument("--other", help="another decomposition of it, for a second opinion")
     p.add_argument("--blocks", required=True, metavar="A:B,...",

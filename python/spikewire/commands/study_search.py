@@ -21,7 +21,7 @@ def add(kinds: Any) -> None:
                     "several machines: they share the study.",
         epilog="example: mu-study search vastus.mat --labels trains.npz --hold-out 18:24 "
                "--storage sqlite:///search.db --study vastus --trials 60 --out best.toml")
-    p.add_argument("recording", help=".npz or OTBiolab+ .mat")
+    p.add_argument("recording", help="any format of docs/formats.md")
     p.add_argument("--labels", required=True, help="spike trains of this recording, .npz")
     p.add_argument("--recipe", help="a .toml to start from (default: the recommended decoder)")
     p.add_argument("--storage", required=True, metavar="URL",

@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: mu-train vastus.mat --labels vastus_trains.npz --hold-out 18:24 "
                "--out vastus_model",
     )
-    p.add_argument("recording", help=".npz or OTBiolab+ .mat")
+    p.add_argument("recording", help="any format of docs/formats.md")
     p.add_argument("--labels", required=True, help="spike trains of this recording, .npz")
     p.add_argument("--recipe", help="a .toml of models/ (default: the recommended decoder)")
     p.add_argument("--out", required=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from spikewire.signals import InputError
 # Grids of OT Bioelettronica: rows, columns, distance in mm. Their columns run in a serpentine, and
 # the first corner of the 13 x 5 ones carries no electrode.
 GRIDS = {"GR08MM1305": (13, 5, 8.0), "GR04MM1305": (13, 5, 4.0), "GR10MM0808": (8, 8, 10.0)}
+CODE = re.compile(r"(?:GR|HD)(\d\d)MM(\d\d)(\d\d)")
 ANY = re.compile(r"(\d{1,3})x(\d{1,3})@(\d{1,3}(?:\.\d{1,3})?)")
 
 
@@ -69,3 +71,15 @@ def grid_of(word: str, channels: int) -> Grid:
         raise InputError(f"grid {word}: has {rows} x {columns} electrodes {ied_mm:g} mm apart, the "
                          f"source {channels} channels; name the grid that is on the skin")
     return Grid(word, *places, ied_mm)
+
+
+def of_code(text: str, channels: int) -> tuple[Any, Any, float | None]:
+    """Rows, columns and distance in mm of the grid whose code stands in a text; None if unknown.
+
+    Of a code such as HD04MM0804 the distance is known, the wiring is not.
+    """
+    known = next((g for g in GRIDS if g in text), None)
+    if known and GRIDS[known][0] * GRIDS[known][1] - channels in (0, 1):
+        return *serpentine(*GRIDS[known][:2], channels), GRIDS[known][2]
+    code = CODE.search(text)
+    return None, None, float(code[1]) or None if code else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -12,11 +14,16 @@ import numpy as np
 from numpy.lib import format as npy
 
 from spikewire.durable import write_durably
+from spikewire.io.bounded import FREE_BYTES, GROWTH, reason
+from spikewire.io.choice import ANY, Ask, pick, settle_rate, settle_unit
+from spikewire.io.scale import finite, microvolts
 from spikewire.signals import LONGEST_SAMPLES, UNITS_UV, InputError, Recording, SpikeTrains
 
 LARGEST_ARRAY_BYTES = 4 << 30
-DAMAGED = (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile,
-           NotImplementedError, RuntimeError)
+# The header of an array is parsed as Python: what it does not read as such, numpy tokenizes.
+DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error, zipfile.BadZipFile,
+           NotImplementedError, RuntimeError, MemoryError, OverflowError, SyntaxError,
+           tokenize.TokenError, Warning)
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray[Any, np.dtype[Any]]:
@@ -30,10 +37,28 @@ def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray[Any, np.dtype[Any]
         shape, _, dtype = header(file)
     size = dtype.itemsize * int(np.prod([int(n) for n in shape], dtype=object))
     largest = max([size, *shape])  # also of an array that holds nothing
-    if dtype.hasobject or size > info.file_size or largest > LARGEST_ARRAY_BYTES:
+    if dtype.hasobject:
+        raise ValueError(f"array {name!r} holds Python objects, which only a pickle can store")
+    if size > info.file_size or largest > LARGEST_ARRAY_BYTES:
         raise ValueError(f"array {name!r} claims {size} bytes, the file holds {info.file_size}")
+    if size > FREE_BYTES + GROWTH * info.compress_size:
+        raise ValueError(f"array {name!r} unpacks {info.compress_size} bytes to {size}")
     with archive.open(info) as file:
         return npy.read_array(file, allow_pickle=False)
+
+
+def names(path: Path) -> set[str]:
+    """Names of the arrays in an `.npz`; none if it is no readable one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {n[:-4] for n in archive.namelist() if n.endswith(".npy")}
+    except DAMAGED:
+        return set()
+
+
+def maker(path: Path) -> str:
+    """Module of `spikewire.io` that reads this file: ours, or MUedit2's decompositions."""
+    return "muedit" if "pulse_trains" in names(path) else "npz"
 
 
 def read_arrays(path: Path, needed: Iterable[str], optional: Iterable[str]) -> dict[str, Any]:
@@ -45,19 +70,19 @@ def read_arrays(path: Path, needed: Iterable[str], optional: Iterable[str]) -> d
         Not an `.npz`, damaged, or a needed array is missing.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
+            warnings.simplefilter("error")  # a header of Python 2, or one that looks like it
             have = {n[:-4] for n in archive.namelist() if n.endswith(".npy")}
             missing = [n for n in needed if n not in have]
             if missing:
-                raise InputError(
-                    f"{path}: has no {', '.join(missing)} (it holds {', '.join(sorted(have))})"
-                )
+                held = ", ".join(sorted(have))[:160]
+                raise InputError(f"{path}: has no {', '.join(missing)} (it holds {held})")
             wanted = [*needed, *(n for n in optional if n in have)]
             return {n: _array(archive, n) for n in wanted}
     except InputError:
         raise
     except DAMAGED as error:
-        raise InputError(f"{path}: not a readable .npz ({error})") from None
+        raise InputError(f"{path}: not a readable .npz ({reason(error)})") from None
 
 
 def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
@@ -90,7 +115,7 @@ def _scalar(path: Path, name: str, value: Any) -> float:
     return float(value.reshape(()))
 
 
-def read_recording(path: Path) -> Recording:
+def read_recording(path: Path, ask: Ask = ANY) -> Recording:
     """Read a recording: `emg` (samples, channels), `fs_hz`, `unit`, and what else it knows.
 
     Raises
@@ -98,51 +123,62 @@ def read_recording(path: Path) -> Recording:
     InputError
         Damaged file, missing array, or a missing or unknown unit.
     """
-    optional = ("unit", "grid_row", "grid_col", "ied_mm", "force", "force_unit", "segments", "name")
+    pick(path, ["the recording"], ask)
+    optional = ("unit", "grid_row", "grid_col", "ied_mm", "force", "force_unit", "segments", "name",
+                "bad", "lsb_uv")
     a = read_arrays(path, ("emg", "fs_hz"), optional)
     unit = str(a["unit"]) if "unit" in a else ""
-    if unit not in UNITS_UV:
+    if unit not in UNITS_UV and not (ask.unit and not unit):
         came = f"unit is {unit!r}" if unit else "unit is missing"
         raise InputError(
             f'{path}: {came}, allowed are {", ".join(UNITS_UV)}; save it with unit="uV"'
         )
+    unit = settle_unit(path, ask, unit)
     emg = _numbers(path, "emg", a["emg"], 2)
     channels = {n: _integers(path, n, a[n], 1) if n in a else None
                 for n in ("grid_row", "grid_col")}
     for name, places in channels.items():
         if places is not None and len(places) != emg.shape[1]:
             raise InputError(f"{path}: {name} has {len(places)} places for {emg.shape[1]} channels")
-    force = _numbers(path, "force", a["force"], 1).astype(np.float32) if "force" in a else None
+    force = finite(_numbers(path, "force", a["force"], 1)) if "force" in a else None
     if force is not None and len(force) != len(emg):
         raise InputError(f"{path}: force has {len(force)} samples, emg {len(emg)}")
     segments = _integers(path, "segments", a["segments"], 2) if "segments" in a else None
     if segments is not None and segments.shape[1] != 2:
         raise InputError(f"{path}: segments has shape {segments.shape}, allowed is (n, 2)")
-    with np.errstate(over="ignore"):  # Recording.check names the infinities
-        scaled = np.ascontiguousarray(emg * np.float32(UNITS_UV[unit]), np.float32)
+    bad = _integers(path, "bad", a["bad"], 1).tolist() if "bad" in a and a["bad"].size else []
+    if any(not 0 <= k < emg.shape[1] for k in bad):
+        raise InputError(f"{path}: bad names channels {bad}, there are {emg.shape[1]}")
+    lsb_uv = _scalar(path, "lsb_uv", a["lsb_uv"]) if "lsb_uv" in a else None
     return Recording(
-        scaled,
-        _scalar(path, "fs_hz", a["fs_hz"]),
+        microvolts(emg, unit),
+        settle_rate(path, ask, _scalar(path, "fs_hz", a["fs_hz"])),
         str(a.get("name", path.stem)),
-        **channels,
+        channels["grid_row"],
+        channels["grid_col"],
         ied_mm=_scalar(path, "ied_mm", a["ied_mm"]) if "ied_mm" in a else None,
         force=force,
         force_unit=str(a.get("force_unit", "")),
         segments=segments,
+        bad=tuple(bad),
+        stored=unit,
+        lsb_uv=lsb_uv,
     )
 
 
 def write_recording(path: str | Path, recording: Recording) -> None:
     """Write a recording in microvolts."""
-    fields = ("grid_row", "grid_col", "ied_mm", "force", "segments")
+    fields = ("grid_row", "grid_col", "ied_mm", "force", "segments", "lsb_uv")
     known = {n: getattr(recording, n) for n in fields if getattr(recording, n) is not None}
+    if recording.bad:
+        known["bad"] = np.array(recording.bad, np.int64)
     write_arrays(Path(path), {
         "emg": recording.emg, "fs_hz": recording.fs_hz, "unit": "uV", "name": recording.name,
         "force_unit": recording.force_unit, **known,
     })
 
 
-def read_trains(path: Path) -> SpikeTrains:
+def read_trains(path: Path, ask: Ask = ANY) -> SpikeTrains:
     """Read spike trains: `sample` (sorted), `unit`, `n_units`, `fs_hz`, and their quality.
 
     Raises
@@ -150,6 +186,7 @@ def read_trains(path: Path) -> SpikeTrains:
     InputError
         Damaged file, missing array, lengths or indices that do not fit together.
     """
+    pick(path, ["the spike trains"], ask)
     per_unit = ("sil", "pnr_db", "cov_isi")
     a = read_arrays(path, ("sample", "unit", "n_units", "fs_hz"), (*per_unit, "method"))
     sample, unit = (_numbers(path, n, a[n], 1) for n in ("sample", "unit"))

@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from spikewire.io.grids import GRIDS, serpentine
+from spikewire.io.choice import ANY, Ask, pick, settle_rate, settle_unit
+from spikewire.io.grids import of_code
+from spikewire.io.matfile import cells, is_numbers, load, number, text
+from spikewire.io.scale import finite, microvolts
 from spikewire.signals import UNITS_UV, Floats, InputError, Recording, SpikeTrains, Times
 
 UNIT = re.compile(r"\[\s*([^\]]*)\]\s*$")
@@ -21,22 +24,17 @@ SPIKES, SOURCES, AUXILIARY = "Decomposition of", "Source for decomposition of", 
 
 def _load(path: Path) -> tuple[Floats, list[str], float]:
     """Columns (samples, columns), their descriptions and the rate."""
-    from scipy.io import loadmat
-
-    try:
-        content = loadmat(path, variable_names=["Data", "Description", "SamplingFrequency"])
-        data = np.asarray(content["Data"].flat[0], np.float32)
-        words = [str(np.asarray(d).flat[0]) for d in np.ravel(content["Description"])]
-        rate = float(np.ravel(content["SamplingFrequency"])[0])
-    except Exception as error:  # scipy's reader raises whatever a damaged file leads it to
-        raise InputError(f"{path}: not a readable OTBiolab+ .mat export ({error})") from None
-    if data.ndim != 2 or data.shape[1] != len(words):
+    content = load(path, "OTBiolab+", {"Data", "Description", "SamplingFrequency"}, set())
+    data: Any = next(iter(cells(content["Data"])), None)
+    words = [text(d) for d in cells(content["Description"])]
+    rate = number(path, "SamplingFrequency", content["SamplingFrequency"])
+    if not is_numbers(data) or data.ndim != 2 or data.shape[1] != len(words):
         raise InputError(
-            f"{path}: Data has shape {data.shape} for {len(words)} descriptions: one column each"
+            f"{path}: Data has shape {getattr(data, 'shape', 'none')} for {len(words)} "
+            "descriptions: one column each"
         )
-    if not 0 < rate < float("inf"):
-        raise InputError(f"{path}: SamplingFrequency is {rate:g}, allowed is a rate in Hz")
-    return data, words, rate
+    with np.errstate(over="ignore", invalid="ignore"):  # Recording.check names them
+        return np.asarray(data, np.float32), words, settle_rate(path, ANY, rate)
 
 
 def kind(description: str) -> str:
@@ -51,16 +49,16 @@ def kind(description: str) -> str:
     return "auxiliary"
 
 
-def by_electrode(words: list[str], columns: list[int]) -> list[int]:
-    """Columns in the order of their grids, as they first appear, and of the electrodes in them."""
-    grids: dict[str, int] = {}
-
-    def place(column: int) -> tuple[int, int]:
-        number = NUMBER.search(words[column])
-        name = words[column][: number.start()] if number else words[column]
-        return grids.setdefault(name, len(grids)), int(number[1]) if number else 0
-
-    return sorted(columns, key=place)
+def by_grid(words: list[str], columns: list[int]) -> dict[str, list[int]]:
+    """Columns of each grid, as they first appear, in the order of the electrodes."""
+    grids: dict[str, list[tuple[int, int]]] = {}
+    for column in columns:
+        found = NUMBER.search(words[column])
+        name = words[column][: found.start()] if found else words[column]
+        grids.setdefault(name.strip() if found else "", []).append(
+            (int(found[1]) if found else 0, column))
+    return {name: [column for _, column in sorted(those, key=lambda one: one[0])]
+            for name, those in grids.items()}
 
 
 def paired(words: list[str]) -> list[tuple[int, int]] | None:
@@ -79,38 +77,42 @@ def paired(words: list[str]) -> list[tuple[int, int]] | None:
     return [(column, sources[name].pop(0)) for column, name in zip(spikes, names, strict=True)]
 
 
-def read_recording(path: Path) -> Recording:
+def read_recording(path: Path, ask: Ask = ANY) -> Recording:
     """Read EMG (microvolts), grid and force; decompositions in the file are left alone.
 
     Raises
     ------
     InputError
-        Damaged file, no EMG column, or columns of several units.
+        Damaged file, no EMG column, columns of several units, or several grids and none chosen.
     """
     data, words, rate = _load(path)
-    kinds = np.array([kind(w) for w in words])
-    emg = by_electrode(words, np.flatnonzero(kinds == "emg").tolist())
-    units = sorted({UNIT.search(words[k])[1] for k in emg})  # type: ignore[index]
+    settle_rate(path, ask, rate)
+    kinds = [kind(w) for w in words]
+    found = by_grid(words, [k for k, what in enumerate(kinds) if what == "emg"])
+    units = sorted({UNIT.search(words[k])[1] for those in found.values()  # type: ignore[index]
+                    for k in those})
     if len(units) != 1:
         raise InputError(
             f"{path}: EMG columns have units {units or 'none'}, allowed is one of "
             f"{', '.join(UNITS_UV)} for all of them"
         )
-    scaled = np.ascontiguousarray(data[:, emg] * np.float32(UNITS_UV[units[0]]), np.float32)
-    grid = next((g for g in GRIDS if all(g in words[k] for k in emg)), None)
-    places: tuple[Any, Any] = (None, None)
-    if grid and 0 <= GRIDS[grid][0] * GRIDS[grid][1] - len(emg) <= 1:
-        places = serpentine(*GRIDS[grid][:2], len(emg))
+    unit, names = settle_unit(path, ask, units[0]), list(found)
+    chosen = pick(path, [f"{n or 'EMG'} ({len(found[n])} channels)" for n in names], ask)
+    emg = [column for k in chosen for column in found[names[k]]]
+    row, col, ied_mm = of_code(names[chosen[0]], len(emg)) if len(chosen) == 1 else (None,) * 3
     force = next((k for k, w in enumerate(words) if AUXILIARY in w and "MVC" in w), None)
+    others = {"spikes": "spike trains", "source": "sources", "auxiliary": "auxiliary"}
+    ignored = [f"{n} {word}" for what, word in others.items()
+               if (n := kinds.count(what) - (what == "auxiliary" and force is not None))]
+    ignored += [f"grid {k + 1}, {n}" for k, n in enumerate(names) if k not in chosen]
     return Recording(
-        scaled, rate, path.stem, *places,
-        ied_mm=GRIDS[grid][2] if grid else None,
-        force=None if force is None else data[:, force].copy(),
-        force_unit="" if force is None else "% MVC",
+        microvolts(data[:, emg], unit), rate, path.stem, row, col, ied_mm,
+        force=None if force is None else finite(data[:, force]),
+        force_unit="" if force is None else "% MVC", stored=unit, ignored=tuple(ignored),
     )
 
 
-def read_trains(path: Path) -> SpikeTrains:
+def read_trains(path: Path, ask: Ask = ANY) -> SpikeTrains:
     """Read the decomposition stored in the file, moved onto the peaks of its own sources.
 
     OTBiolab+ marks a discharge some samples after the peak of the unit's source signal; spikewire
@@ -129,8 +131,13 @@ def read_trains(path: Path) -> SpikeTrains:
             f"{path}: holds {kinds.count('spikes')} spike trains and {kinds.count('source')} "
             "sources; a decomposition needs one source of the same name for each, at least one"
         )
-    times = [on_peaks(data[:, spikes], data[:, source]) for spikes, source in pairs]
-    return SpikeTrains(times, rate, method="OTBiolab+")
+    grids = by_grid([w.split(SPIKES, 1)[-1] for w in words], [spikes for spikes, _ in pairs])
+    names = list(grids)
+    chosen = pick(path, names, ask) if ask.grid else range(len(names))
+    kept = {column for k in chosen for column in grids[names[k]]}
+    times = [on_peaks(data[:, spikes], data[:, source]) for spikes, source in pairs
+             if spikes in kept]
+    return SpikeTrains(times, settle_rate(path, ask, rate), method="OTBiolab+")
 
 
 def on_peaks(spikes: Floats, source: Floats) -> Times:

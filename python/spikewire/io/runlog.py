@@ -23,6 +23,7 @@ from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType, Writer
 from numpy.typing import NDArray
 
+from spikewire.io.choice import ANY, Ask, pick, settle_rate, settle_unit
 from spikewire.io.source import Block, Source
 from spikewire.signals import STEP, InputError, Recording, SpikeTrains
 
@@ -324,7 +325,7 @@ class _Stretch:
         self._following += max(missing, 0) + len(counts)
 
 
-def read_recording(path: Path) -> Recording:
+def read_recording(path: Path, ask: Ask = ANY) -> Recording:
     """The EMG of a log, as a recording: microvolts, and the grid if the log knows it.
 
     Up to 20 lost samples are bridged by a straight line, as few as the decoder's own step.
@@ -336,6 +337,8 @@ def read_recording(path: Path) -> Recording:
     """
     from spikewire.io.grids import grid_of
 
+    pick(path, ["the log"], ask)
+    settle_unit(path, ask, "uV")
     log = read_log(path, STEP)
     with np.errstate(over="ignore"):  # Recording.check names the infinities
         emg = log.counts.astype(np.float32) * np.float32(log.lsb_uv)
@@ -343,10 +346,11 @@ def read_recording(path: Path) -> Recording:
     if "grid" in log.about:
         grid = grid_of(log.about["grid"], emg.shape[1])
         places = {"grid_row": grid.row, "grid_col": grid.col, "ied_mm": grid.ied_mm}
-    return Recording(emg, log.fs_hz, path.stem, **places)
+    return Recording(emg, settle_rate(path, ask, log.fs_hz), path.stem, **places,
+                     stored=str(log.counts.dtype), lsb_uv=log.lsb_uv)
 
 
-def read_trains(path: Path) -> SpikeTrains:
+def read_trains(path: Path, ask: Ask = ANY) -> SpikeTrains:
     """Refuse: spike trains of a run are in the file that `mu-run --trains` writes."""
     raise InputError(f"{path}: a log holds samples and steps, no discharge times; type: mu-run "
                      f"X.mub --source replay:{path} --pace max --trains OUT.npz")

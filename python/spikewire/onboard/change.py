@@ -81,8 +81,8 @@ def rollback(place: Place, by_itself: bool) -> None:
     """
     here = place.named(place.current)
     if by_itself and states.read_or_guess(place).trial is None and services.refused_its_input():
-        say(Line("rollback", WARN, f"{here} runs on: it ended for what it was given, which no other "
-                 f"release has either: {services.log_line()}",
+        say(Line("rollback", WARN, f"{here} runs on: it ended for what it was given, which no "
+                 f"other release has either: {services.log_line()}",
                  "plug in what is missing, or correct /etc/spikewire/run.env"))
         services.start_again()
         return

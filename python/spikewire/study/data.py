@@ -18,7 +18,7 @@ import numpy as np
 import spikewire
 from spikewire import dataset, decompose
 from spikewire.durable import write_durably
-from spikewire.io import read_recording, read_trains
+from spikewire.io import read_recording, read_trains, split
 from spikewire.io.npz import write_recording, write_trains
 from spikewire.score import agreement, best_lag, match
 from spikewire.separate import Settings
@@ -104,9 +104,10 @@ def key_of(wanted: Wanted) -> str:
     settings = asdict(replace(wanted, recording="", labels=""))
     text = json.dumps([settings, spikewire.__version__], sort_keys=True)
     for name in filter(None, (wanted.recording, wanted.labels)):
-        if not Path(name).is_file():
-            raise InputError(f"{name}: no such file")
-        text += sha256(Path(name).read_bytes()).hexdigest()
+        where, grid = split(name)
+        if not where.is_file():
+            raise InputError(f"{where}: no such file")
+        text += grid + sha256(where.read_bytes()).hexdigest()
     return sha256(text.encode()).hexdigest()[:12]
 
 

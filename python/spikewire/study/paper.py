@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import spikewire
+from spikewire.io import split
 from spikewire.signals import InputError
 from spikewire.study import data as study_data
 from spikewire.study import jobs
@@ -142,7 +143,7 @@ def with_choices(
     if recording and (contractions or plateau_s):
         raise InputError("--contractions and --plateau are of the simulated recording; leave "
                          "them out beside --recording")
-    if recording and not Path(recording).is_file():
+    if recording and not split(recording)[0].is_file():
         raise InputError(f"{recording}: no such file")
     wanted = replace(profile.wanted, recording=recording, labels=labels, seed=seed)
     said = dict(profile.reduced)
