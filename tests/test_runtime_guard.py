@@ -72,6 +72,8 @@ def armed(now: float = 0.0) -> Guard:
     ({"temperature_c": 85.0}, "READY", "thermal"),
     ({"temperature_c": math.nan}, "READY", None),
     ({"drifted": True}, "READY", "drift"),
+    ({"buffer_full": True}, "DEGRADED", "stale"),
+    ({"wrong_rate": True}, "FAULT", "clock"),
     ({"ended": True, "finite": False}, "FAULT", "nan"),
 ])
 def test_situations(health: dict, state: str, fault: str | None) -> None:

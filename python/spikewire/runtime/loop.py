@@ -36,6 +36,7 @@ LATE_S = 0.030
 VITALS_EVERY = 51  # steps; half a second
 BACKLOG_RESET = 6  # overdue steps after which the stream counts as interrupted
 NONE_FIRED = np.zeros(0, np.uint8)
+NO_FAULTS: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -216,6 +217,7 @@ class Loop:
     def _health(self, ready: bool) -> Health:
         """Everything that the guard looks at."""
         decoders = self.decoders
+        faults = getattr(self.source, "faults", NO_FAULTS)
         return Health(
             self._age_s(), ready, self._gap_s, self._again,
             min(d.good_channels / len(d.manifest.channel_map) for d in decoders),
@@ -226,6 +228,7 @@ class Loop:
             link_trouble=any(k.trouble for k in self.links if k.may_arm),
             clock_fault=self._acquisition.fault, temperature_c=self._vitals.temperature_c,
             drifted=any(len(d.muted) for d in decoders),
+            buffer_full="buffer" in faults, wrong_rate="rate" in faults,
         )
 
     def _age_s(self) -> float:
@@ -315,4 +318,5 @@ class Loop:
             "links": [{"uri": k.uri, "sent": k.sent, "dropped": k.dropped,
                        "recovered": k.recovered} for k in self.links],
             "arm_id": f"{self.guard.arm_id:08x}", "upkeep": each[0]["upkeep"],
+            "troubles": dict(getattr(self.source, "troubles", {})),
         }
