@@ -137,7 +137,7 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
     """Bundle, source, engine, links and log, in an order that fails before anything is written."""
     from spikewire.bundle import arm_id
     from spikewire.io.runlog import RunLog
-    from spikewire.io.source import open_source
+    from spikewire.io.source import ANY_PACE, SOURCES, open_source
     from spikewire.link.profile import Info
     from spikewire.link.table import N_DRIVES
     from spikewire.link.transport import open_link
@@ -179,10 +179,11 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
         raise InputError(f"{sum(k.may_arm for k in links)} links may arm, allowed is one: two "
                          "controllers would act on one leg; leave arm=1 at one --link")
     clock = MonotonicClock() if args.pace == "real" else VirtualClock()
+    scheme = args.source.partition(":")[0]
+    if args.pace == "max" and scheme in SOURCES.keys() - ANY_PACE:
+        raise InputError(f"source {args.source}: has a pace of its own; leave --pace max out")
     source = open_source(args.source, clock)
     opened.callback(source.close)
-    if args.pace == "max" and getattr(source, "live", False):
-        raise InputError(f"source {args.source}: has a pace of its own; leave --pace max out")
     for bundle, channels in bundles:
         if source.fs_hz != bundle.manifest.fs_hz:
             raise InputError(f"source {args.source}: rate {source.fs_hz:g}, the bundle was trained "

@@ -17,6 +17,7 @@ SOURCES = {
     "sessantaquattro": "spikewire.io.sessantaquattro", "muovi": "spikewire.io.muovi",
     "muovi+": "spikewire.io.muovi", "intan": "spikewire.io.intan",
 }  # fmt: skip
+ANY_PACE = {"replay", "simulate"}  # the others have a pace of their own
 
 
 class Clock(Protocol):
@@ -51,8 +52,8 @@ class Block:
 class Source(Protocol):
     """A live stream of samples.
 
-    A live amplifier also has `live` (it has a pace of its own), `montage`, `troubles` (dict of str
-    to int: what went wrong so far, by name) and `faults` (frozenset of str: what is wrong now).
+    A live amplifier also has `montage`, `troubles` (dict of str to int: what went wrong so far, by
+    name) and `faults` (frozenset of str: what is wrong now).
 
     Attributes
     ----------

@@ -113,7 +113,7 @@ class Stream:
         What went wrong so far, by name: see docs/amplifiers.md.
     """
 
-    ended, live = False, True
+    ended = False
 
     def __init__(self, uri: str, amplifier: Amplifier, clock: Clock) -> None:
         a = amplifier

@@ -48,13 +48,16 @@ class Muscle:
         montage: str, contraction: int = 0,
     ) -> None:
         self._grid, self._shapes, self._montage = anatomy.grid, shapes, montage
-        self._rng = np.random.default_rng([anatomy.seed, 5, contraction])
+        draw = [anatomy.seed, 5, contraction]
         pool, excitation = anatomy.pool(), np.array([level])
         rates = np.array([pool.rate_hz(excitation, unit)[0] for unit in range(len(pool))])
         self._units = np.flatnonzero(rates)
         self._interval = anatomy.fs_hz / rates[self._units]
         self._shortest = SHORTEST_ISI_S * anatomy.fs_hz
-        self._due = self._interval * self._rng.random(len(self._units))
+        # Each unit and the noise draw for themselves: blocks of any length make the same signal.
+        self._draws = [np.random.default_rng([*draw, 1 + unit]) for unit in self._units]
+        self._due = self._interval * np.array([rng.random() for rng in self._draws])
+        self._hiss = np.random.default_rng([*draw, 0])
         self._at = 0
         self._ahead = np.zeros((LENGTH, anatomy.grid.rows * anatomy.grid.columns), np.float32)
         self._noise = 0.0
@@ -70,7 +73,7 @@ class Muscle:
             times = []
             while self._due[k] < self._at + samples:
                 times.append(self._due[k] - self._at)
-                interval = max(0.4, self._rng.normal(1, COV_ISI)) * self._interval[k]
+                interval = max(0.4, self._draws[k].normal(1, COV_ISI)) * self._interval[k]
                 self._due[k] += max(interval, self._shortest)
             place(leads, np.array(times), self._shapes[self._units[k]])
         self._ahead = leads[samples:].copy()
@@ -78,7 +81,7 @@ class Muscle:
         rows, columns = self._grid.rows, self._grid.columns
         emg, _ = montage_of(leads[:samples], rows, columns, self._montage)
         if self._noise:
-            noise = self._rng.standard_normal(emg.shape, np.float32)
+            noise = self._hiss.standard_normal(emg.shape, np.float32)
             emg = emg + np.float32(self._noise) * noise
         return np.asarray(emg, np.float32)
 
