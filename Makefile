@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 REF := build/reference
 
 ROBUST = $(BIN)/mu-study robustness
-.PHONY: demo test bench soak soak-engine soak-link fuzz reference lint clean
+.PHONY: demo test bench soak soak-engine soak-link soak-sources fuzz reference lint clean
 
 demo: $(READY)
 	$(BIN)/mu-demo $(if $(REC),--recording "$(REC)")
@@ -52,6 +52,11 @@ soak-link: $(READY)
 	for profile in full classic; do $(BIN)/mu-link soak --trials 10000 --profile $$profile \
 	  --out docs/reports/link_$$profile.json || exit; done
 	$(BIN)/python benchmarks/soak_link.py --trials 100 --out docs/reports/link_realtime.json
+
+# Every source against its emulated amplifier, in real time: 36 minutes.
+soak-sources: $(READY)
+	$(BIN)/python benchmarks/soak_sources.py --seconds 300 --faults 120 \
+	  --out docs/reports/sources.json
 
 # A bad line: a hundred million frames through the receiver in C, a million through the one in Python.
 RX := runtime/receiver/fuzz_rx.c runtime/receiver/spikewire_rx.c

@@ -82,6 +82,7 @@ THEIRS = {
     "can": {"link.canbus", "adapters.bus"},
     "tomli": {"adapters.limits"},
     "mcap": {"io.runlog"},
+    "pylsl": {"io.lsl"},
     "scipy": {"io.otb", "decompose", "separate", "crossfit", "augment", "simulate.volume",
               "simulate.muap", "simulate.discharge"},
     "keras": {"network", "model", "train", "export", "channels", "prune", "study.cell",

@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"mu-emulate: refused: {words}", file=sys.stderr)
     happened = [dict(zip(("name", "amount", "sample"), h, strict=True)) for h in box.happened]
     facts = {"amplifier": wire.name, "sent": box.sent, "refused": box.refused,
-             "happened": happened}
+             "happened": happened, "started_s": box.started_s}
     print(json.dumps(facts) if args.json else f"{box.sent} samples sent" + "".join(
         f"\n{at:9d} {name} {amount:g}" for name, amount, at in box.happened))
     return 0

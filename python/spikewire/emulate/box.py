@@ -49,6 +49,8 @@ class Box:
         Commands that were not obeyed, and why.
     sent : int
         Samples sent.
+    started_s : float
+        When sample 0 was acquired, on the clock; 0 before that.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class Box:
         self.port = wire.port if port is None else port
         self.happened: list[tuple[str, float, int]] = []
         self.refused: list[str] = []
-        self.sent = 0
+        self.sent, self.started_s = 0, 0.0
         self._doors = [] if wire.calls else self._listen()
         self._lines: list[socket.socket] = []
         self._out = bytearray()
@@ -202,7 +204,8 @@ class Box:
         if order == START:
             if not self._running:
                 if self._anchor is None:
-                    self._anchor = (self._clock.now(), 0)
+                    self.started_s = self._clock.now()
+                    self._anchor = (self.started_s, 0)
                 self._next = max(self._next, self._made())
                 if self._wire.restarts:
                     self._base = self._next

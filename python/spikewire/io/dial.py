@@ -31,6 +31,9 @@ class Dial(Protocol):
     def interlopers(self) -> int:
         """Turn away who calls while a connection stands; returns how many did."""
 
+    def trust(self) -> None:
+        """Whoever is connected now is the amplifier: nobody else will be answered."""
+
     def close(self) -> None:
         """Let go of what is not connected."""
 
@@ -66,10 +69,20 @@ class Call:
     Parameters
     ----------
     addresses : one or more; a connection is one socket to each
+
+    Raises
+    ------
+    InputError
+        A name that nobody knows. It is looked up here, once, since that may take its time.
     """
 
-    def __init__(self, addresses: tuple[Address, ...], clock: Clock) -> None:
-        self._addresses, self._clock = addresses, clock
+    def __init__(self, uri: str, addresses: tuple[Address, ...], clock: Clock) -> None:
+        try:
+            self._addresses = [(socket.gethostbyname(host), port) for host, port in addresses]
+        except (OSError, UnicodeError) as error:
+            raise InputError(f"source {uri!r}: {addresses[0][0]!r} is no machine ({error}); type "
+                             "its address") from None
+        self._clock = clock
         self._open: list[socket.socket] = []
         self._since, self._next = 0.0, float("-inf")
         self.where = f"{addresses[0][0]}:{addresses[0][1]}"
@@ -98,17 +111,16 @@ class Call:
             sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             self._open.append(sock)
             sock.setblocking(False)
-            try:
-                code = sock.connect_ex((host, port))
-            except OSError:
-                code = errno.EHOSTUNREACH  # a name that nobody knows
-            if code not in (0, errno.EINPROGRESS):
+            if sock.connect_ex((host, port)) not in (0, errno.EINPROGRESS):
                 self.close()
                 return
 
     def interlopers(self) -> int:
         """Nobody calls us."""
         return 0
+
+    def trust(self) -> None:
+        """It was we who called."""
 
     def close(self) -> None:
         """See `Dial`."""
@@ -118,7 +130,7 @@ class Call:
 
 
 class Answer:
-    """Connections from a box that calls us: the first caller's address is the only one answered.
+    """Connections from a box that calls us.
 
     Raises
     ------
@@ -128,7 +140,7 @@ class Answer:
 
     def __init__(self, uri: str, own: Address) -> None:
         self.where = f"{own[0]}:{own[1]}"
-        self._caller: str | None = None
+        self._newest, self._trusted = "", ""
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -146,8 +158,8 @@ class Answer:
         """See `Dial`."""
         select.select([self._sock], [], [], max(wait_s, 0.0))
         sock, caller = self._accept()
-        if sock and self._caller in (None, caller):
-            self._caller = caller
+        if sock and self._trusted in ("", caller):
+            self._newest = caller
             return [ready(sock)]
         if sock:
             sock.close()
@@ -159,6 +171,10 @@ class Answer:
         if sock:
             sock.close()
         return int(sock is not None)
+
+    def trust(self) -> None:
+        """See `Dial`."""
+        self._trusted = self._newest
 
     def _accept(self) -> tuple[socket.socket | None, str]:
         """Whoever called."""

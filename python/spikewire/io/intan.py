@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikewire.io.amplifier import Amplifier
 from spikewire.io.dial import address
 from spikewire.io.source import Clock, chosen, refuse_unknown
-from spikewire.io.stream import Amplifier, Stream
+from spikewire.io.stream import Stream
 from spikewire.io.words import Samples
 
 HOST, PORT = "127.0.0.1", 5000  # commands; samples come at the next port

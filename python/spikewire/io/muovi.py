@@ -7,9 +7,10 @@ own clients.
 
 from __future__ import annotations
 
+from spikewire.io.amplifier import Amplifier
 from spikewire.io.dial import address
 from spikewire.io.source import Clock, refuse_unknown
-from spikewire.io.stream import Amplifier, Stream
+from spikewire.io.stream import Stream
 from spikewire.io.words import Layout, Words
 from spikewire.signals import InputError
 

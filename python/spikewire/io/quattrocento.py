@@ -8,9 +8,10 @@ Source: Quattrocento configuration protocol v1.7 and the vendor's own client.
 
 from __future__ import annotations
 
+from spikewire.io.amplifier import Amplifier
 from spikewire.io.dial import address
 from spikewire.io.source import Clock, chosen, refuse_unknown
-from spikewire.io.stream import Amplifier, Stream
+from spikewire.io.stream import Stream
 from spikewire.io.words import Layout, Words
 
 HOST, PORT = "169.254.1.10", 23456

@@ -7,9 +7,10 @@ start is ever sent. Source: Sessantaquattro+ TCP communication protocol v2.1 (fi
 
 from __future__ import annotations
 
+from spikewire.io.amplifier import Amplifier
 from spikewire.io.dial import address
 from spikewire.io.source import Clock, chosen, refuse_unknown
-from spikewire.io.stream import Amplifier, Stream
+from spikewire.io.stream import Stream
 from spikewire.io.words import Layout, Words
 
 PORT = 45454

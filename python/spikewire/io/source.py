@@ -16,6 +16,7 @@ SOURCES = {
     "quattrocento": "spikewire.io.quattrocento",
     "sessantaquattro": "spikewire.io.sessantaquattro", "muovi": "spikewire.io.muovi",
     "muovi+": "spikewire.io.muovi", "intan": "spikewire.io.intan",
+    "lsl": "spikewire.io.lsl",
 }  # fmt: skip
 ANY_PACE = {"replay", "simulate"}  # the others have a pace of their own
 

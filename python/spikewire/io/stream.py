@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from numpy.typing import NDArray
 
-from spikewire.io.dial import Address, Answer, Call, Dial
+from spikewire.io.amplifier import Amplifier
+from spikewire.io.dial import Answer, Call, Dial
 from spikewire.io.source import Block, Clock
 from spikewire.io.timeline import Timeline
-from spikewire.io.words import Decoder, Samples
+from spikewire.io.words import Samples
 from spikewire.signals import InputError
 
 PACE_S, PACE_SHARE = 0.25, 0.2  # samples are paced if so many came in so long, within a fifth
@@ -29,56 +28,6 @@ TURN_S = 0.1  # of waiting while it is opened
 ENOUGH_S = 4.0  # of bytes that are no samples, or samples at no pace
 LARGEST = 1 << 18  # bytes of one reading
 NEAR_FULL = 1 / 8  # of the largest free buffer that the amplifier has told
-
-
-class Thinner(Protocol):
-    """A causal filter that leaves one sample in so many."""
-
-    def push(self, first: int, counts: NDArray[Any]) -> tuple[int, NDArray[Any]]:
-        """Index and samples at the lower rate."""
-
-
-@dataclass(frozen=True)
-class Amplifier:
-    """Everything in which one amplifier differs from another.
-
-    Attributes
-    ----------
-    name : str
-    fs_hz, lsb_uv, latency_s : float, as the decoder gets them; see `spikewire.io.source.Source`
-    channels, packet_samples : int, likewise; what the amplifier sends at a time
-    script : tuple of (bytes, float)
-        What is sent to begin, and how long to wait after each; what comes meanwhile is thrown away.
-    stop : bytes
-    decoder : callable -> Decoder, for each connection
-    calls : tuple of Address
-        What to call, the first for samples and the last for commands; empty if it calls us.
-    own : Address, where it calls us
-    advice : str, what to check if nothing comes
-    sent_hz, bits : float, int; rate on the wire, and of its counter
-    thinner : callable -> Thinner, or None
-    complaint : callable (bytes) -> str
-        What is wrong by the amplifier's answers, or nothing.
-    montage : str
-    """
-
-    name: str
-    fs_hz: float
-    lsb_uv: float
-    channels: int
-    packet_samples: int
-    script: tuple[tuple[bytes, float], ...]
-    stop: bytes
-    decoder: Callable[[], Decoder]
-    advice: str
-    calls: tuple[Address, ...] = ()
-    own: Address = ("", 0)
-    latency_s: float = 0.0
-    sent_hz: float = 0.0
-    bits: int = 16
-    thinner: Callable[[], Thinner] | None = None
-    complaint: Callable[[bytes], str] = lambda answers: ""
-    montage: str = "mono"
 
 
 class Pace:
@@ -122,7 +71,7 @@ class Stream:
         self.channels, self.block_samples = a.channels, a.packet_samples
         self._amplifier, self._clock = a, clock
         self._sent_hz = a.sent_hz or a.fs_hz
-        self._dial: Dial = Call(a.calls, clock) if a.calls else Answer(uri, a.own)
+        self._dial: Dial = Call(uri, a.calls, clock) if a.calls else Answer(uri, a.own)
         self._line = Timeline(self._sent_hz, a.bits)
         self._thinner = a.thinner() if a.thinner else None
         self._sockets: list[socket.socket] = []
@@ -252,6 +201,8 @@ class Stream:
         self._heard = now
         if not self._paced:
             self._paced = self._pace.take(len(samples.raw), now)
+            if self._paced:
+                self._dial.trust()
             return []
         self._watch_buffer(samples)
         return [block for first, part in self._line.place(samples, now)

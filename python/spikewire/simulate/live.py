@@ -55,7 +55,7 @@ class Muscle:
         self._interval = anatomy.fs_hz / rates[self._units]
         self._shortest = SHORTEST_ISI_S * anatomy.fs_hz
         # Each unit and the noise draw for themselves: blocks of any length make the same signal.
-        self._draws = [np.random.default_rng([*draw, 1 + unit]) for unit in self._units]
+        self._draws = [np.random.default_rng([*draw, 1 + int(k)]) for k in self._units]
         self._due = self._interval * np.array([rng.random() for rng in self._draws])
         self._hiss = np.random.default_rng([*draw, 0])
         self._at = 0
