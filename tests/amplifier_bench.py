@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from spikewire.emulate import AMPLIFIERS
 from spikewire.emulate.box import Box
@@ -14,6 +15,8 @@ from spikewire.emulate.played import Played, test_signal
 from spikewire.emulate.script import parse_script
 from spikewire.io.source import Block
 from spikewire.runtime.clock import MonotonicClock
+
+OPENS_S = 0.6  # what a source may take until it hands over the first samples, and some more
 
 
 def free_port() -> int:
@@ -26,9 +29,10 @@ def free_port() -> int:
 @contextmanager
 def emulated(name: str, script: str = "", played: Played | None = None,
              port: int | None = None) -> Iterator[tuple[Box, str]]:
-    """A running amplifier, and the URI of its source."""
+    """A running amplifier, and the URI of its source; the script's time begins after 0.6 s."""
     wire = AMPLIFIERS[name]()
-    box = Box(wire, played or test_signal(wire), parse_script(script), MonotonicClock(),
+    events = [replace(event, at_s=event.at_s + OPENS_S) for event in parse_script(script)]
+    box = Box(wire, played or test_signal(wire), events, MonotonicClock(),
               port=port or free_port())
     over = threading.Event()
     thread = threading.Thread(target=box.run, args=(over.is_set,))

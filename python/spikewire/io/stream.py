@@ -81,6 +81,7 @@ class Stream:
         self._buffer_full, self._strange = False, ""
         self._answers, self._complaint = b"", ""
         self._step, self._due, self._heard = 0, 0.0, 0.0
+        self._read_before = False
         self._begin(False)
 
     @property
@@ -118,12 +119,25 @@ class Stream:
         return self
 
     def read(self, timeout_s: float) -> list[Block]:
-        """Blocks that have arrived; waits for the first one, at most `timeout_s`."""
+        """Blocks that have arrived; waits for the first one, at most `timeout_s`.
+
+        What came before the first call is of the time in which the decoder was made ready; it is
+        thrown away, like any backlog.
+        """
         until = self._clock.now() + max(timeout_s, 0.0)
+        if not self._read_before:
+            self._read_before = True
+            self._skip_backlog()
         while True:
             blocks = self._turn(until)
             if blocks or self._clock.now() >= until:
                 return blocks
+
+    def _skip_backlog(self) -> None:
+        """Be at the newest sample, and paced from here on."""
+        while self._sockets and (data := self._receive(self._sockets[0])):
+            self._decoder.feed(data)
+        self._pace, self._paced, self._heard = Pace(self._sent_hz), False, self._clock.now()
 
     def close(self) -> None:
         """Stop the amplifier and hang up."""

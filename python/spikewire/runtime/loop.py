@@ -15,7 +15,7 @@ import numpy as np
 
 from spikewire.bundle import arm_id
 from spikewire.io.runlog import RunLog
-from spikewire.io.source import Clock, Source
+from spikewire.io.source import Block, Clock, Source
 from spikewire.link.codec import Step, id16
 from spikewire.link.profile import Vitals
 from spikewire.link.table import N_DRIVES, STATES
@@ -87,6 +87,7 @@ class Loop:
         self._heard = clock.now()  # when the last frame was due
         self._end = 0
         self._gap_s, self._skipped = 0.0, 0
+        self._busy_s, self._returned = 0.0, clock.now()
         self._vitals = Vitals()
         # shares of the last ten seconds and of the last second, forgotten exponentially
         self._late = self._again = 0.0
@@ -97,7 +98,7 @@ class Loop:
         """Until `stop` says so or the source ends; the last frame is SAFE."""
         try:
             while not stop() and not self.source.ended:
-                blocks = self.source.read(self._heard + 2 * self._period_s - self.clock.now())
+                blocks = self._read()
                 due: list[list[Cut]] = []
                 for block in blocks:
                     self._acquisition.update(block.first + len(block.counts), block.arrival_s)
@@ -118,6 +119,16 @@ class Loop:
             self._ended()
         return self.tally
 
+    def _read(self) -> list[Block]:
+        """What the source has; and for how long the loop was not waiting for it."""
+        began = self.clock.now()
+        wait_s = self._heard + 2 * self._period_s - began
+        blocks = self.source.read(wait_s)
+        now = self.clock.now()
+        self._busy_s = now - self._returned - min(now - began, max(wait_s, 0.0))
+        self._returned = now
+        return blocks
+
     def _ended(self) -> None:
         """The last frames, three so that one may be lost: SAFE or FAULT, nothing counted."""
         self._silent_decoders()
@@ -136,7 +147,8 @@ class Loop:
         for cut in overdue:
             self._consume(cut)
             self.tally.missed += 1
-            self._skipped += 1
+        # A source that was late and catches up is old EMG, no overrun of ours.
+        self._skipped += min(len(overdue), math.ceil(self._busy_s / self._period_s))
         if len(overdue) > BACKLOG_RESET:
             self._interrupted(len(overdue) * self._period_s)
 
