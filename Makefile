@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 REF := build/reference
 
 ROBUST = $(BIN)/mu-study robustness
-.PHONY: demo test bench soak soak-engine soak-link soak-board fuzz reference lint clean
+.PHONY: demo test bench soak soak-engine soak-link soak-board soak-sources fuzz reference lint clean
 
 demo: $(READY)
 	$(BIN)/mu-demo $(if $(REC),--recording "$(REC)")
@@ -56,6 +56,11 @@ soak-link: $(READY)
 # A deploy killed at 300 random moments, on a board in a folder; 10 minutes.
 soak-board: $(READY)
 	$(BIN)/python benchmarks/soak_board.py --trials 300 --out docs/reports/board_kills.json
+
+# Every source against its emulated amplifier, in real time: 36 minutes.
+soak-sources: $(READY)
+	$(BIN)/python benchmarks/soak_sources.py --seconds 300 --faults 120 \
+	  --out docs/reports/sources.json
 
 # A bad line: a hundred million frames through the receiver in C, a million through the one in Python.
 # Bad files: a hundred thousand of every format through its reader; an hour.

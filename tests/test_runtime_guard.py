@@ -72,6 +72,8 @@ def armed(now: float = 0.0) -> Guard:
     ({"temperature_c": 85.0}, "READY", "thermal"),
     ({"temperature_c": math.nan}, "READY", None),
     ({"drifted": True}, "READY", "drift"),
+    ({"buffer_full": True}, "DEGRADED", "stale"),
+    ({"wrong_rate": True}, "FAULT", "clock"),
     ({"ended": True, "finite": False}, "FAULT", "nan"),
 ])
 def test_situations(health: dict, state: str, fault: str | None) -> None:
@@ -261,13 +263,13 @@ HEALTH = st.fixed_dictionaries({"age_s": AGES}, optional={
     "skipped_in_a_row": st.integers(0, 11), "late": st.sampled_from([0.0, 0.5]),
     "finite": st.booleans(), "engine_failed": st.booleans(), "link_trouble": st.booleans(),
     "clock_fault": st.booleans(), "temperature_c": st.sampled_from([20.0, 99.0, math.nan]),
-    "drifted": st.booleans(),
+    "drifted": st.booleans(), "buffer_full": st.booleans(), "wrong_rate": st.booleans(),
 })
 
 
 def is_fault(h: Health) -> bool:
     return (h.age_s < -0.001 or not h.finite or h.skipped_in_a_row >= 10 or h.engine_failed
-            or h.clock_fault)
+            or h.clock_fault or h.wrong_rate)
 
 
 def is_safe(h: Health) -> bool:
@@ -276,7 +278,7 @@ def is_safe(h: Health) -> bool:
 
 def is_degraded(h: Health) -> bool:
     return (h.age_s > 0.02 or h.gap_s != 0 or h.duplicates > 0.01 or h.good < 0.875 or h.artefact
-            or h.implausible or h.skipped_in_a_row >= 3 or h.late > 0.01)
+            or h.implausible or h.skipped_in_a_row >= 3 or h.late > 0.01 or h.buffer_full)
 
 
 class Sequences(RuleBasedStateMachine):

@@ -134,6 +134,26 @@ class Bench:
         return [NAME[f.state] for f in self.frames]
 
 
+
+def test_a_source_that_catches_up_is_old_emg_and_no_overrun(bundle_path) -> None:
+    """Nothing for 0.3 s, then all of it at once: SAFE by age, then READY, never FAULT."""
+    late = 10 + 71 * PERIOD
+    blocks = [(STEP * k, STEP, late if 40 <= k < 70 else 10 + (k + 1) * PERIOD)
+              for k in range(140)]
+    bench = Bench(bundle_path, blocks)
+    states = [NAME[f.state] for f in bench.run()]
+    assert "SAFE" in states[:100]
+    assert "FAULT" not in states
+    assert bench.loop.tally.missed == 30
+    assert states[-10] == "READY"
+
+
+def test_a_loop_that_did_not_run_for_as_long_is_an_overrun(bundle_path) -> None:
+    bench = Bench(bundle_path, steps=140)
+    bench.engine.takes[40] = 30 * PERIOD
+    assert "FAULT" in [NAME[f.state] for f in bench.run()]
+
+
 def test_one_frame_for_every_step_and_a_last_one(bundle_path) -> None:
     bench = Bench(bundle_path)
     frames = bench.run()

@@ -27,8 +27,10 @@ def parser() -> argparse.ArgumentParser:
                    help=".mub made by mu-export; several, each on its part of the channels: "
                         "a.mub@0-63 b.mub@64-127")
     p.add_argument("--source", required=True, metavar="URI",
-                   help="replay:FILE?span=A:B&loop=1; FILE is a recording, a log, or a bundle, "
-                        "whose golden excerpt is played")
+                   help="replay:FILE?span=A:B&loop=1 (FILE is a recording, a log, or a bundle, "
+                        "whose golden excerpt is played), simulate:SEED, quattrocento:HOST, "
+                        "sessantaquattro:, muovi:, muovi+:, intan:HOST, lsl:NAME; see "
+                        "docs/amplifiers.md")
     p.add_argument("--link", action="append", default=[], metavar="URI",
                    help="serial:PORT?baud=921600&profile=full|short, "
                         "can:can0?profile=classic|counts|fd, slcan:PORT?bitrate=500000, "
@@ -135,7 +137,7 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
     """Bundle, source, engine, links and log, in an order that fails before anything is written."""
     from spikewire.bundle import arm_id
     from spikewire.io.runlog import RunLog
-    from spikewire.io.source import open_source
+    from spikewire.io.source import ANY_PACE, SOURCES, open_source
     from spikewire.link.profile import Info
     from spikewire.link.table import N_DRIVES
     from spikewire.link.transport import open_link
@@ -177,6 +179,9 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
         raise InputError(f"{sum(k.may_arm for k in links)} links may arm, allowed is one: two "
                          "controllers would act on one leg; leave arm=1 at one --link")
     clock = MonotonicClock() if args.pace == "real" else VirtualClock()
+    scheme = args.source.partition(":")[0]
+    if args.pace == "max" and scheme in SOURCES.keys() - ANY_PACE:
+        raise InputError(f"source {args.source}: has a pace of its own; leave --pace max out")
     source = open_source(args.source, clock)
     opened.callback(source.close)
     for bundle, channels in bundles:
@@ -184,6 +189,10 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
             raise InputError(f"source {args.source}: rate {source.fs_hz:g}, the bundle was trained "
                              f"on {bundle.manifest.fs_hz:g}; use a bundle made for this source")
         check_channels(bundle, channels, args.source, source.channels)
+        montage = getattr(source, "montage", bundle.manifest.montage)
+        if montage != bundle.manifest.montage:
+            raise InputError(f"source {args.source}: montage {montage}, the bundle was trained on "
+                             f"{bundle.manifest.montage}; use a bundle made for this source")
     decoders = []
     for (bundle, channels), engine in zip(bundles, engines, strict=True):
         upkeep = None
@@ -254,6 +263,9 @@ def show(summary: dict[str, Any], as_json: bool) -> None:
         if bundle["upkeep"]:
             print(upkeep_line(bundle["upkeep"])
                   + (f" ({bundle['bundle']})" if len(s["bundles"]) > 1 else ""))
+    troubles = ", ".join(f"{k} {v}" for k, v in s["troubles"].items() if v)
+    if troubles:
+        print(f"source        {troubles}")
     for link in s["links"]:
         print(f"{link['uri']}: {link['sent']} frames sent, {link['dropped']} dropped")
 

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from spikewire.signals import InputError
 
-SOURCES = {"replay": "spikewire.io.replay"}
+# Named, not imported: a source is loaded when somebody asks for it.
+SOURCES = {
+    "replay": "spikewire.io.replay", "simulate": "spikewire.simulate.live",
+    "quattrocento": "spikewire.io.quattrocento",
+    "sessantaquattro": "spikewire.io.sessantaquattro", "muovi": "spikewire.io.muovi",
+    "muovi+": "spikewire.io.muovi", "intan": "spikewire.io.intan",
+    "lsl": "spikewire.io.lsl",
+}  # fmt: skip
+ANY_PACE = {"replay", "simulate"}  # the others have a pace of their own
 
 
 class Clock(Protocol):
@@ -44,6 +52,9 @@ class Block:
 
 class Source(Protocol):
     """A live stream of samples.
+
+    A live amplifier also has `montage`, `troubles` (dict of str to int: what went wrong so far, by
+    name) and `faults` (frozenset of str: what is wrong now).
 
     Attributes
     ----------
@@ -104,3 +115,13 @@ def refuse_unknown(uri: str, options: dict[str, str], allowed: set[str]) -> None
         raise InputError(
             f"source {uri!r}: option {key!r} is unknown, allowed are {', '.join(sorted(allowed))}"
         )
+
+
+def chosen(
+    uri: str, options: dict[str, str], name: str, default: str, table: dict[str, int]
+) -> int:
+    """What an option's word stands for; a word that is not in the table is refused."""
+    value = options.get(name, default)
+    if value not in table:
+        raise InputError(f"source {uri!r}: {name}={value} came, allowed are {', '.join(table)}")
+    return table[value]

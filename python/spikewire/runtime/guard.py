@@ -47,6 +47,7 @@ class Health:
     engine_failed, link_trouble, clock_fault, ended : bool
     temperature_c : float, NaN if nobody knows
     drifted : bool, a unit's source has been lost
+    buffer_full, wrong_rate : bool, the amplifier's; see io/stream.py
     """
 
     age_s: float
@@ -66,6 +67,8 @@ class Health:
     ended: bool = False
     temperature_c: float = math.nan
     drifted: bool = False
+    buffer_full: bool = False
+    wrong_rate: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ RULES = (
     Rule("a unit's source is lost", None, "drift", 0, "", lambda h, x: h.drifted),
     Rule("channels at their end", None, "saturated", 0, "channels", lambda h, x: h.saturated > x),
     Rule("EMG is old", DEGRADED, "stale", 0.020, "s", lambda h, x: h.age_s > x),
+    Rule("the amplifier's buffer is nearly full", DEGRADED, "stale", 1 / 8, "of it free",
+         lambda h, x: h.buffer_full),
     Rule("samples lost", DEGRADED, "gap", 0, "s", lambda h, x: h.gap_s != x),
     Rule("samples came again", DEGRADED, "gap", 0.01, "of them", lambda h, x: h.duplicates > x),
     Rule("few electrodes left", DEGRADED, "liftoff", 56 / 64, "of them", lambda h, x: h.good < x),
@@ -115,6 +120,7 @@ RULES = (
          lambda h, x: h.skipped_in_a_row >= x),
     Rule("time runs wrong", FAULT, "clock", -0.001, "s",
          lambda h, x: h.clock_fault or h.age_s < x),
+    Rule("samples come at another rate", FAULT, "clock", 0.005, "of it", lambda h, x: h.wrong_rate),
     Rule("no number", FAULT, "nan", 0, "", lambda h, x: not h.finite),
     Rule("the engine failed", FAULT, "engine", 0, "", lambda h, x: h.engine_failed),
 )

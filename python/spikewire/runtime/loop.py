@@ -15,7 +15,7 @@ import numpy as np
 
 from spikewire.bundle import arm_id
 from spikewire.io.runlog import RunLog
-from spikewire.io.source import Clock, Source
+from spikewire.io.source import Block, Clock, Source
 from spikewire.link.codec import Step, id16
 from spikewire.link.profile import Vitals
 from spikewire.link.table import N_DRIVES, STATES
@@ -36,6 +36,7 @@ LATE_S = 0.030
 VITALS_EVERY = 51  # steps; half a second
 BACKLOG_RESET = 6  # overdue steps after which the stream counts as interrupted
 NONE_FIRED = np.zeros(0, np.uint8)
+NO_FAULTS: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -86,6 +87,7 @@ class Loop:
         self._heard = clock.now()  # when the last frame was due
         self._end = 0
         self._gap_s, self._skipped = 0.0, 0
+        self._busy_s, self._returned = 0.0, clock.now()
         self._vitals = Vitals()
         # shares of the last ten seconds and of the last second, forgotten exponentially
         self._late = self._again = 0.0
@@ -96,7 +98,7 @@ class Loop:
         """Until `stop` says so or the source ends; the last frame is SAFE."""
         try:
             while not stop() and not self.source.ended:
-                blocks = self.source.read(self._heard + 2 * self._period_s - self.clock.now())
+                blocks = self._read()
                 due: list[list[Cut]] = []
                 for block in blocks:
                     self._acquisition.update(block.first + len(block.counts), block.arrival_s)
@@ -117,6 +119,16 @@ class Loop:
             self._ended()
         return self.tally
 
+    def _read(self) -> list[Block]:
+        """What the source has; and for how long the loop was not waiting for it."""
+        began = self.clock.now()
+        wait_s = self._heard + 2 * self._period_s - began
+        blocks = self.source.read(wait_s)
+        now = self.clock.now()
+        self._busy_s = now - self._returned - min(now - began, max(wait_s, 0.0))
+        self._returned = now
+        return blocks
+
     def _ended(self) -> None:
         """The last frames, three so that one may be lost: SAFE or FAULT, nothing counted."""
         self._silent_decoders()
@@ -135,7 +147,8 @@ class Loop:
         for cut in overdue:
             self._consume(cut)
             self.tally.missed += 1
-            self._skipped += 1
+        # A source that was late and catches up is old EMG, no overrun of ours.
+        self._skipped += min(len(overdue), math.ceil(self._busy_s / self._period_s))
         if len(overdue) > BACKLOG_RESET:
             self._interrupted(len(overdue) * self._period_s)
 
@@ -216,6 +229,7 @@ class Loop:
     def _health(self, ready: bool) -> Health:
         """Everything that the guard looks at."""
         decoders = self.decoders
+        faults = getattr(self.source, "faults", NO_FAULTS)
         return Health(
             self._age_s(), ready, self._gap_s, self._again,
             min(d.good_channels / len(d.manifest.channel_map) for d in decoders),
@@ -226,6 +240,7 @@ class Loop:
             link_trouble=any(k.trouble for k in self.links if k.may_arm),
             clock_fault=self._acquisition.fault, temperature_c=self._vitals.temperature_c,
             drifted=any(len(d.muted) for d in decoders),
+            buffer_full="buffer" in faults, wrong_rate="rate" in faults,
         )
 
     def _age_s(self) -> float:
@@ -315,4 +330,5 @@ class Loop:
             "links": [{"uri": k.uri, "sent": k.sent, "dropped": k.dropped,
                        "recovered": k.recovered} for k in self.links],
             "arm_id": f"{self.guard.arm_id:08x}", "upkeep": each[0]["upkeep"],
+            "troubles": dict(getattr(self.source, "troubles", {})),
         }
