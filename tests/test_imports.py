@@ -97,7 +97,7 @@ THEIRS = {
     "tomli": {"tomlfile"},
     "mcap": {"io.runlog"},
     "h5py": {"io.mat73"},
-    "pylsl": {"io.lsl"},
+    "pylsl": {"io.lsl", "link.lsl"},
     "scipy": {"io.resample", "decompose", "separate", "crossfit", "augment", "simulate.volume",
               "simulate.muap", "simulate.discharge"},
     "keras": {"network", "model", "train", "export", "channels", "prune", "study.cell",

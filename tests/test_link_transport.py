@@ -349,7 +349,7 @@ def test_arm_reader_counts_what_is_none() -> None:
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("usart:/dev/x", "unknown scheme 'usart'; allowed: can:, loopback:, null:, serial:, slcan:"
+        ("usart:/dev/x", "unknown scheme 'usart'; allowed: can:, loopback:, lsl:, null:, serial:, slcan:"
          ", udp:; type for instance serial:"),
         ("loopback", "has no scheme; type for instance serial:/dev/ttyTHS1"),
         ("null:?speed=3", "unknown option 'speed'; allowed: arm, profile; type for instance null:"),

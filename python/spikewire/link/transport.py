@@ -22,6 +22,7 @@ LINKS: dict[str, tuple[str, str]] = {
     "can": ("spikewire.link.canbus", "open_can"),
     "slcan": ("spikewire.link.slcan", "open_slcan"),
     "udp": ("spikewire.link.udp", "open_udp"),
+    "lsl": ("spikewire.link.lsl", "open_lsl"),
     "null": ("spikewire.link.loopback", "open_null"),
     "loopback": ("spikewire.link.loopback", "open_loopback"),
 }
@@ -214,7 +215,7 @@ def open_link(uri: str, info: Info = NOBODY) -> Link:
         `serial:/dev/ttyTHS1?baud=921600&profile=full|short&stop=1|2`,
         `can:can0?profile=classic|counts|fd&base=0x680`,
         `slcan:/dev/ttyACM0?bitrate=500000&profile=classic|counts&base=0x680`,
-        `udp:HOST:PORT?profile=full|short&lab=1`, `null:` or
+        `udp:HOST:PORT?profile=full|short&lab=1`, `lsl:NAME`, `null:` or
         `loopback:?profile=...&bitrate=...`; each takes `arm=1`: arm requests that come over it
         count.
     info : Info
