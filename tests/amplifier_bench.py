@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -43,6 +44,13 @@ def emulated(name: str, script: str = "", played: Played | None = None,
     finally:
         over.set()
         thread.join()
+
+
+def at_once(one: Callable[[str], None], names: Sequence[str]) -> None:
+    """Try something with every one of these amplifiers; they mostly wait."""
+    with ThreadPoolExecutor(len(names)) as pool:
+        for tried in [pool.submit(one, name) for name in names]:
+            tried.result()
 
 
 def read_until(source, enough) -> list[Block]:

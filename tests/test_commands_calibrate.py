@@ -58,13 +58,13 @@ def go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """mu-calibrate on a contraction that is played faster than real."""
     t = np.arange(round(15 * FS_HZ)) / FS_HZ
     loud = np.where((t > 1.5) & (t < 12.5), 100.0, 5.0)[:, None]
-    emg = (np.random.default_rng(0).normal(0, 1, (len(t), 60)) * loud).astype(np.float32)
+    emg = (np.random.default_rng(0).normal(0, 1, (len(t), 16)) * loud).astype(np.float32)
     write_recording(tmp_path / "in.npz", Recording(emg, FS_HZ))
     monkeypatch.setattr("spikewire.runtime.clock.MonotonicClock", VirtualClock)
 
     def run(*words: str) -> int:
         return calibrate.main(["--source", f"replay:{tmp_path / 'in.npz'}", "--out",
-                               str(tmp_path / "x.mub"), "--grid", "12x5@8", *PLAN, *words])
+                               str(tmp_path / "x.mub"), "--grid", "4x4@8", *PLAN, *words])
 
     return run
 
@@ -171,7 +171,7 @@ def test_afresh_makes_a_new_one_and_keeps_the_old(
 def test_nobody_contracted(
     go: Callable[..., int], stages: Stages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    emg = np.random.default_rng(0).normal(0, 5, (round(15 * FS_HZ), 60)).astype(np.float32)
+    emg = np.random.default_rng(0).normal(0, 5, (round(15 * FS_HZ), 16)).astype(np.float32)
     write_recording(tmp_path / "in.npz", Recording(emg, FS_HZ))
     assert go() == 2
     assert "that of rest" in capsys.readouterr().err

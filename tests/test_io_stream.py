@@ -11,7 +11,7 @@ import threading
 
 import numpy as np
 import pytest
-from amplifier_bench import emulated, free_port, holes, read_until
+from amplifier_bench import at_once, emulated, free_port, holes, read_until
 
 from spikewire.emulate import AMPLIFIERS
 from spikewire.emulate.played import test_signal as signal_of
@@ -37,51 +37,55 @@ def assert_played(name: str, blocks, shifted: bool = False) -> None:
             assert where[0] == block.first % 8191
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_a_stream_comes_whole_and_a_stop_is_obeyed(name: str) -> None:
-    with emulated(name) as (box, uri):
-        source = open_source(uri, MonotonicClock())
-        seconds = 1.0
-        blocks = read_until(source, lambda b: sum(len(k.counts) for k in b) > seconds
-                            * source.fs_hz)
-        assert not holes(blocks)
-        assert max(len(b.counts) for b in blocks) <= source.block_samples <= 20
-        assert not any(v for k, v in source.troubles.items() if k != "late_s")
-        assert source.faults == frozenset()
-        assert {b.counts.shape[1] for b in blocks} == {source.channels}
-        wire = AMPLIFIERS[name]()
-        assert source.lsb_uv == pytest.approx(wire.lsb_uv, rel=1e-5)
-        if name != "intan":
-            assert source.fs_hz == wire.fs_hz
-            assert_played(name, blocks)
-        source.close()
-        clock = MonotonicClock()
-        until = clock.now() + 2
-        while box._running and clock.now() < until:
-            clock.sleep_until(clock.now() + 0.01)
-        assert not box._running
-        assert not box.refused
+def test_a_stream_comes_whole_and_a_stop_is_obeyed() -> None:
+    def one(name: str) -> None:
+        with emulated(name) as (box, uri):
+            source = open_source(uri, MonotonicClock())
+            seconds = 1.0
+            blocks = read_until(source, lambda b: sum(len(k.counts) for k in b) > seconds
+                                * source.fs_hz)
+            assert not holes(blocks)
+            assert max(len(b.counts) for b in blocks) <= source.block_samples <= 20
+            assert not any(v for k, v in source.troubles.items() if k != "late_s")
+            assert source.faults == frozenset()
+            assert {b.counts.shape[1] for b in blocks} == {source.channels}
+            wire = AMPLIFIERS[name]()
+            assert source.lsb_uv == pytest.approx(wire.lsb_uv, rel=1e-5)
+            if name != "intan":
+                assert source.fs_hz == wire.fs_hz
+                assert_played(name, blocks)
+            source.close()
+            clock = MonotonicClock()
+            until = clock.now() + 2
+            while box._running and clock.now() < until:
+                clock.sleep_until(clock.now() + 0.01)
+            assert not box._running
+            assert not box.refused
+
+    at_once(one, ALL)
 
 
 SCRIPT = "0.9 drop 50; 1.0 duplicate 6; 1.1 drop 1; 1.2 partial; 1.3 stall 0.1; 1.5 drop 1000"
 
 
-@pytest.mark.parametrize("name", WORDS)
-def test_every_fault_is_found_at_its_sample_with_its_length(name: str) -> None:
+def test_every_fault_is_found_at_its_sample_with_its_length() -> None:
     """`partial` costs the sample that was cut, and 16 that only prove where the next ones are."""
-    with emulated(name, SCRIPT) as (box, uri):
-        source = open_source(uri, MonotonicClock())
-        blocks = read_until(source, lambda b: sum(n for _, n in holes(b)) > 1051)
-        source.close()
-        told = {what: at for what, _, at in box.happened if what != "drop"}
-        drops = {at: int(amount) for what, amount, at in box.happened if what == "drop"}
-        assert dict(holes(blocks)) == drops | {told["partial"]: 17}
-        assert source.troubles["duplicates"] == 6
-        assert source.troubles["gaps"] == len(drops) + 1
-        assert source.troubles["lost_samples"] == sum(drops.values()) + 17
-        assert source.troubles["framing"] == 1
-        assert source.troubles["resets"] == 0
-        assert_played(name, blocks)
+    def one(name: str) -> None:
+        with emulated(name, SCRIPT) as (box, uri):
+            source = open_source(uri, MonotonicClock())
+            blocks = read_until(source, lambda b: sum(n for _, n in holes(b)) > 1051)
+            source.close()
+            told = {what: at for what, _, at in box.happened if what != "drop"}
+            drops = {at: int(amount) for what, amount, at in box.happened if what == "drop"}
+            assert dict(holes(blocks)) == drops | {told["partial"]: 17}
+            assert source.troubles["duplicates"] == 6
+            assert source.troubles["gaps"] == len(drops) + 1
+            assert source.troubles["lost_samples"] == sum(drops.values()) + 17
+            assert source.troubles["framing"] == 1
+            assert source.troubles["resets"] == 0
+            assert_played(name, blocks)
+
+    at_once(one, WORDS)
 
 
 def test_intan_tells_gaps_of_its_own_rate_and_what_the_filter_costs() -> None:
@@ -98,19 +102,21 @@ def test_intan_tells_gaps_of_its_own_rate_and_what_the_filter_costs() -> None:
             assert length >= 128 / 10 + 8 - 1
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_a_lost_box_is_found_again_and_the_time_away_is_a_gap(name: str) -> None:
-    with emulated(name, "0.9 disconnect 0.3") as (_box, uri):
-        source = open_source(uri, MonotonicClock())
-        blocks = read_until(source, holes)
-        [(_, length)] = holes(blocks)
-        assert source.troubles["disconnects"] == 1
-        assert length > 0.3 * source.fs_hz
-        blocks += read_until(source, lambda b: len(b) > 20)
-        assert len(holes(blocks)) == 1
-        if name in WORDS:
-            assert_played(name, blocks, shifted=True)
-        source.close()
+def test_a_lost_box_is_found_again_and_the_time_away_is_a_gap() -> None:
+    def one(name: str) -> None:
+        with emulated(name, "0.9 disconnect 0.3") as (_box, uri):
+            source = open_source(uri, MonotonicClock())
+            blocks = read_until(source, holes)
+            [(_, length)] = holes(blocks)
+            assert source.troubles["disconnects"] == 1
+            assert length > 0.3 * source.fs_hz
+            blocks += read_until(source, lambda b: len(b) > 20)
+            assert len(holes(blocks)) == 1
+            if name in WORDS:
+                assert_played(name, blocks, shifted=True)
+            source.close()
+
+    at_once(one, ALL)
 
 
 def test_a_box_that_went_on_sending_after_a_crash_is_stopped_first() -> None:
@@ -123,17 +129,19 @@ def test_a_box_that_went_on_sending_after_a_crash_is_stopped_first() -> None:
         assert_played("quattrocento", blocks, shifted=True)
 
 
-@pytest.mark.parametrize("name", ["quattrocento", "muovi+"])
-def test_a_counter_that_begins_anew_is_a_gap(name: str) -> None:
-    with emulated(name, "0.9 reset") as (box, uri):
-        source = open_source(uri, MonotonicClock())
-        blocks = read_until(source, lambda b: bool(holes(b)) and len(b) > 30)
-        source.close()
-        [(at, length)] = holes(blocks)
-        assert at == box.happened[0][2]
-        assert length >= 1
-        assert source.troubles["resets"] == 1
-        assert_played(name, blocks, shifted=True)
+def test_a_counter_that_begins_anew_is_a_gap() -> None:
+    def one(name: str) -> None:
+        with emulated(name, "0.9 reset") as (box, uri):
+            source = open_source(uri, MonotonicClock())
+            blocks = read_until(source, lambda b: bool(holes(b)) and len(b) > 30)
+            source.close()
+            [(at, length)] = holes(blocks)
+            assert at == box.happened[0][2]
+            assert length >= 1
+            assert source.troubles["resets"] == 1
+            assert_played(name, blocks, shifted=True)
+
+    at_once(one, ["quattrocento", "muovi+"])
 
 
 def test_a_silent_connection_is_given_up_and_made_anew(monkeypatch) -> None:

@@ -349,8 +349,8 @@ def test_arm_reader_counts_what_is_none() -> None:
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("usart:/dev/x", "unknown scheme 'usart'; allowed: can:, loopback:, lsl:, null:, serial:, slcan:"
-         ", udp:; type for instance serial:"),
+        ("usart:/dev/x", "unknown scheme 'usart'; allowed: can:, loopback:, lsl:, null:, serial:, "
+         "slcan:, udp:; type for instance serial:"),
         ("loopback", "has no scheme; type for instance serial:/dev/ttyTHS1"),
         ("null:?speed=3", "unknown option 'speed'; allowed: arm, profile; type for instance null:"),
         ("null:?arm=yes", "arm=yes came; allowed: 0, 1; type for instance null:.arm=0"),
