@@ -7,16 +7,20 @@ second implementation of the linear head beside the one that Keras and tf2onnx p
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
+from spikewire import filters
 from spikewire.bundle import GOLDEN_STEPS, WEIGHTS, save_array, write_bundle
 from spikewire.manifest import Manifest
-from spikewire.moments import Moments, measure
+from spikewire.moments import Moments, Places, measure
+from spikewire.peaks import judge, maxima
 from spikewire.signals import STEP, WINDOW, Recording, SpikeTrains
 from spikewire.weights import weights_bin
 
@@ -204,3 +208,36 @@ def recording_path(synthetic: Synthetic, tmp_path_factory: pytest.TempPathFactor
     path = tmp_path_factory.mktemp("recording") / "synthetic.npz"
     write_recording(path, synthetic.recording)
     return path
+
+
+Contract = Callable[..., tuple[Recording, SpikeTrains]]
+
+
+@pytest.fixture(scope="session")
+def contract(tmp_path_factory: pytest.TempPathFactory) -> Contract:
+    """Contractions of a small simulated muscle, by number, velocity and shift of the grid."""
+    pytest.importorskip("scipy")
+    from spikewire.simulate.discharge import Contraction
+    from spikewire.simulate.emg import Scene, simulate
+    from spikewire.simulate.muap import Anatomy, Grid
+
+    kept = tmp_path_factory.mktemp("muscle")
+
+    @cache
+    def made(first: int, velocity: float = 1.0, **moved: float) -> tuple[Recording, SpikeTrains]:
+        anatomy = Anatomy(3, n_mu=24, velocity_scale=velocity, grid=Grid(11, 3, **moved))
+        return simulate(Scene(anatomy, Contraction(60.0, 12.0, 0.0, 0.0), first=first), kept)
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def muscle(contract: Contract) -> tuple[Moments, Places, np.ndarray]:
+    """Moments of that muscle, and the numbers of its units that are told apart."""
+    recording, truth = contract(0)
+    times = [t + 15 for t in truth.times if len(t) > 60]
+    kernels = measure([recording.emg], [times], 24).solve(1e-3)
+    long = np.flatnonzero([len(t) > 60 for t in truth.times])
+    clear = np.flatnonzero(judge(maxima(filters.apply(recording.emg, kernels))).sil > 0.9)
+    moments = measure([recording.emg], [[times[k] for k in clear]], 24)
+    return moments, Places(recording.grid_row, recording.grid_col, 8.0), long[clear]

@@ -365,7 +365,12 @@ def test_real_pace_and_greatest_pace_give_the_same_spikes(files: Path) -> None:
 def test_people_read_what_upkeep_did() -> None:
     from spikewire.commands.run import upkeep_line
 
-    line = upkeep_line({"swaps": 2, "bad_channels": [3, 9], "muted": [], "ended": False})
-    assert line == "upkeep        filters solved again 2 times; bad channels 3, 9"
-    assert "ENDED EARLY" in upkeep_line({"swaps": 0, "bad_channels": [], "muted": [1],
-                                         "ended": True})
+    still = {"along_mm": 0.0, "around_mm": 0.0, "velocity": 1.0}
+    did = {"swaps": 2, "bad_channels": [3, 9], "muted": [], "ended": False}
+    assert upkeep_line(still | did) == (
+        "upkeep        filters solved again 2 times; bad channels 3, 9")
+    moved = {"along_mm": 2.0, "around_mm": -1.0, "velocity": 0.95, "bad_channels": []}
+    assert upkeep_line(did | moved) == (
+        "upkeep        filters solved again 2 times; grid +2 mm along; grid -1 mm around; "
+        "velocity x 0.95")
+    assert "ENDED EARLY" in upkeep_line(still | did | {"muted": [1], "ended": True})

@@ -7,9 +7,7 @@ import pytest
 
 signal = pytest.importorskip("scipy.signal")
 
-from spikewire import filters
 from spikewire.moments import Moments, Places, measure
-from spikewire.peaks import judge, maxima
 from spikewire.register import (
     MIN_RISE,
     Setting,
@@ -21,9 +19,6 @@ from spikewire.register import (
     reheard,
     search,
 )
-from spikewire.simulate.discharge import Contraction
-from spikewire.simulate.emg import Scene, simulate
-from spikewire.simulate.muap import Anatomy, Grid
 
 PLACES = Places(np.tile(np.arange(8), 3), np.repeat(np.arange(3), 8), 8.0)
 
@@ -67,28 +62,10 @@ def test_nothing_changed_leaves_the_moments(moments: Moments) -> None:
     assert np.allclose(made.lagged, moments.lagged)
 
 
-@pytest.fixture(scope="module")
-def muscle() -> tuple[Moments, Places, np.ndarray]:
-    """Moments of a small simulated muscle, and the numbers of its units that are told apart."""
-    recording, truth = simulate(scene(0))
-    times = [t + 15 for t in truth.times if len(t) > 60]
-    kernels = measure([recording.emg], [times], 24).solve(1e-3)
-    long = np.flatnonzero([len(t) > 60 for t in truth.times])
-    clear = np.flatnonzero(judge(maxima(filters.apply(recording.emg, kernels))).sil > 0.9)
-    moments = measure([recording.emg], [[times[k] for k in clear]], 24)
-    return moments, Places(recording.grid_row, recording.grid_col, 8.0), long[clear]
-
-
-def scene(first: int, **changes: object) -> Scene:
-    velocity = changes.pop("velocity_scale", 1.0)
-    anatomy = Anatomy(3, n_mu=24, velocity_scale=velocity, grid=Grid(11, 3, **changes))
-    return Scene(anatomy, Contraction(60.0, 12.0, 0.0, 0.0), first=first)
-
-
-def test_a_shift_along_the_fibres_is_found(muscle) -> None:
+def test_a_shift_along_the_fibres_is_found(muscle, contract) -> None:
     moments, places, units = muscle
     assert len(units) >= 4
-    recording, _ = simulate(scene(1, along_mm=4.0))
+    recording, _ = contract(1, along_mm=4.0)
     emg, heard = recording.emg, measure([recording.emg], [[]], 24)
     before = moments.solve(1e-3)
     found = search(emg, heard, moments, 1e-3, places, before)
@@ -98,10 +75,10 @@ def test_a_shift_along_the_fibres_is_found(muscle) -> None:
     assert quality(emg, found.kernels) > quality(emg, before) + MIN_RISE
 
 
-def test_potentials_that_were_heard_are_nearer_to_the_true_ones(muscle) -> None:
+def test_potentials_that_were_heard_are_nearer_to_the_true_ones(muscle, contract) -> None:
     """Than those interpolated between electrodes, on average over the units."""
     moments, places, units = muscle
-    recording, truth = simulate(scene(1, along_mm=4.0))
+    recording, truth = contract(1, along_mm=4.0)
     emg, heard = recording.emg, measure([recording.emg], [[]], 24)
     good = np.ones(moments.channels, bool)
     predicted = refitted(moments_at(moments, places, Setting(4.0)), heard, Trust(), good)
@@ -115,9 +92,9 @@ def test_potentials_that_were_heard_are_nearer_to_the_true_ones(muscle) -> None:
     assert quality(emg, kernels) > quality(emg, predicted.solve(1e-3))
 
 
-def test_slow_conduction_is_found_without_places(muscle) -> None:
+def test_slow_conduction_is_found_without_places(muscle, contract) -> None:
     moments, _, _ = muscle
-    recording, _ = simulate(scene(1, velocity_scale=0.9))
+    recording, _ = contract(1, velocity=0.9)
     heard = measure([recording.emg], [[]], 24)
     found = search(recording.emg, heard, moments, 1e-3, None, moments.solve(1e-3))
     assert found.better
@@ -125,9 +102,9 @@ def test_slow_conduction_is_found_without_places(muscle) -> None:
     assert (found.setting.along_mm, found.setting.around_mm) == (0, 0)
 
 
-def test_where_nothing_changed_nothing_is_better(muscle) -> None:
+def test_where_nothing_changed_nothing_is_better(muscle, contract) -> None:
     moments, places, _ = muscle
-    recording, _ = simulate(scene(2))
+    recording, _ = contract(2)
     heard = measure([recording.emg], [[]], 24)
     found = search(recording.emg, heard, moments, 1e-3, places, moments.solve(1e-3))
     assert abs(found.setting.along_mm) <= 1

@@ -14,7 +14,9 @@ import pytest
 
 from spikewire import filters
 from spikewire.bundle import Bundle, read_bundle
+from spikewire.moments import Moments, Places
 from spikewire.peaks import judge, maxima
+from spikewire.register import MIN_RISE, Setting, quality
 from spikewire.runtime.background import WorkError
 from spikewire.runtime.upkeep import (
     GIVE_UP_STEPS,
@@ -22,11 +24,18 @@ from spikewire.runtime.upkeep import (
     TEND_DUE,
     TEND_STEPS,
     WELL_STEPS,
+    Basis,
     Electrodes,
+    InUse,
+    State,
     Upkeep,
     heard_of,
+    tended,
 )
+from spikewire.shift import around_mix
 from spikewire.signals import STEP
+
+AROUND = 4.0  # mm
 
 
 class Notes:
@@ -119,6 +128,44 @@ def test_at_rest_nothing_is_changed(bundle, synthetic) -> None:
     done = run(bundle, rest)
     assert not done.front
     assert not done.mask
+
+
+def unmoved(moments: Moments, places: Places | None, emg: np.ndarray) -> State:
+    """Filters as they were solved from a training record, whose EMG is `emg`."""
+    kernels, n_mu = moments.solve(1e-3), len(moments.means)
+    height = judge(maxima(filters.apply(emg, kernels))).height
+    basis = Basis(moments, 1e-3, np.ones(n_mu, np.float32), height, places)
+    return State(basis, moments, InUse(kernels, np.ones(n_mu), Setting(), np.full(n_mu, np.nan),
+                                       np.zeros(n_mu, bool)))
+
+
+def test_a_grid_that_creeps_is_followed(muscle, contract) -> None:
+    """Two millimetres, then four: the next ten seconds start where the last ones ended."""
+    moments, places, _ = muscle
+    state, good = unmoved(moments, places, contract(0)[0].emg), np.ones(moments.channels, bool)
+    for moved in (2.0, 4.0):
+        emg = contract(1, along_mm=moved)[0].emg
+        before = quality(emg, state.answer.kernels)
+        state = tended(state, emg, good)
+        assert state.answer.setting.along_mm == pytest.approx(moved, abs=1)
+        assert quality(emg, state.answer.kernels) > before + MIN_RISE
+
+
+def test_a_grid_that_turns_around_the_limb_is_followed(muscle, contract) -> None:
+    moments, places, _ = muscle
+    mix = around_mix(moments, places, AROUND).astype(np.float32)
+    emg = contract(1)[0].emg @ mix.T
+    state = tended(unmoved(moments, places, contract(0)[0].emg), emg, np.ones(len(mix), bool))
+    assert state.answer.setting.around_mm == pytest.approx(AROUND, abs=1)
+    assert abs(state.answer.setting.along_mm) <= 1
+
+
+@pytest.mark.parametrize(("known", "moved"), [(True, {}), (False, {"along_mm": 2.0})])
+def test_a_grid_that_stays_or_is_unknown_is_left(muscle, contract, known: bool, moved) -> None:
+    moments, places, _ = muscle
+    state = unmoved(moments, places if known else None, contract(0)[0].emg)
+    now = tended(state, contract(1, **moved)[0].emg, np.ones(moments.channels, bool)).answer
+    assert (now.setting.along_mm, now.setting.around_mm) == (0, 0)
 
 
 def test_a_gap_starts_the_listening_again(bundle, synthetic) -> None:

@@ -70,13 +70,13 @@ class Trust(NamedTuple):
 SEARCHING = Trust(covariance=True)  # far from the right setting nothing else explains the signal
 
 
-def moments_at(moments: Moments, places: Places, setting: Setting) -> Moments:
-    """Moments of the same muscle under a setting."""
+def moments_at(moments: Moments, places: Places | None, setting: Setting) -> Moments:
+    """Moments of the same muscle under a setting; without places the grid has not moved."""
     made = moments
-    if setting.along_mm:
+    if places and setting.along_mm:
         taps, error = along_taps(moments, places, setting.along_mm)
         made = made.filtered(taps).noisier(error)
-    if setting.around_mm:
+    if places and setting.around_mm:
         made = made.mixed(around_mix(moments, places, setting.around_mm))
     return made.slowed(setting.velocity)
 
@@ -218,9 +218,7 @@ def search(
 
     def value(setting: Setting, trust: Trust) -> float:
         if (setting, trust) not in known:
-            here = moments_at(moments, places, setting) if places else moments.slowed(
-                setting.velocity)
-            made = refitted(here, heard, trust, good)
+            made = refitted(moments_at(moments, places, setting), heard, trust, good)
             bank = made.solve(loading, good)
             known[setting, trust] = quality(emg, bank), bank, made
             progress(min(len(known) / 50, 0.99), f"{len(known)} settings tried")

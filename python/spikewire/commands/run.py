@@ -236,6 +236,11 @@ def read_bundle_on(word: str) -> tuple[Any, tuple[int, int] | None]:
 def upkeep_line(u: dict[str, Any]) -> str:
     """What was done to the filters while the loop ran."""
     words = [f"filters solved again {u['swaps']} times"]
+    for what, now, usual in (("grid {:+g} mm along", u["along_mm"], 0),
+                             ("grid {:+g} mm around", u["around_mm"], 0),
+                             ("velocity x {:g}", u["velocity"], 1)):
+        if now != usual:
+            words.append(what.format(now))
     for what, which in (("bad channels", u["bad_channels"]), ("muted units", u["muted"])):
         if which:
             words.append(f"{what} {', '.join(map(str, which))}")

@@ -1,15 +1,16 @@
-"""Keep the front fit while the loop runs: bad channels, gains, noise, fatigue, amplitude.
+"""Keep the front fit while the loop runs: bad channels, gains, noise, fatigue, drift, amplitude.
 
 A bad channel is masked at once and the filters are solved without it half a second later. Every ten
-seconds they are solved again from the bundle's moments and what was just heard, for other gains and
-a slightly other conduction velocity, and replaced if the sources become clearer; each unit's scale
-follows the height of its own peaks. The work is done by another process, at low priority.
+seconds they are solved again from the bundle's moments and what was just heard, for other gains, a
+slightly other conduction velocity and a grid that has crept a little, and replaced if the sources
+become clearer; each unit's scale follows the height of its own peaks. The work is done by another
+process, at low priority.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,20 @@ from numpy.typing import NDArray
 
 from spikewire import filters
 from spikewire.bundle import Bundle
-from spikewire.moments import HIGH_PASS, Moments, measure
+from spikewire.moments import HIGH_PASS, Moments, Places, measure
 from spikewire.peaks import MIN_PEAKS, Peaks, judge, maxima
-from spikewire.register import COST, DEAD, MIN_RISE, NOISY, Trust, quality, refitted
+from spikewire.register import (
+    COST,
+    DEAD,
+    MIN_RISE,
+    NOISY,
+    Setting,
+    Trust,
+    allowed,
+    moments_at,
+    quality,
+    refitted,
+)
 from spikewire.runtime.background import Background, Inline, Work, WorkError
 from spikewire.runtime.engine import Engine
 from spikewire.signals import STEP, Floats
@@ -33,7 +45,9 @@ GIVE_UP_STEPS = 2048  # after which the other process is taken for dead
 FEWEST_GOOD = 0.5  # share of the channels below which nothing can be solved
 FOLLOW = 10  # steps over which the median of a channel's power is taken
 WELL_STEPS = 200  # a bad channel that is in order for two seconds is used again
-VELOCITY_STEP, VELOCITY_STEPS = 0.025, 4  # at most so many at a time
+# How far a setting moves in a step, and how many steps at a time. Half a millimetre changes the
+# sources too little to be seen to help, so the filters would stay behind.
+STEPS, MOST_STEPS = {"along_mm": 1.0, "velocity": 0.025, "around_mm": 1.0}, 4
 SLOWEST, FASTEST = 0.85, 1.1
 LOWEST = 0.3  # height against the one in use: at rest the peaks are lower
 # Peaks neither apart from noise nor regular are no unit's. White noise has silhouettes of .74 to
@@ -51,6 +65,7 @@ class Basis:
     loading: float
     scale: Floats
     height: Doubles
+    places: Places | None
 
 
 @dataclass(frozen=True)
@@ -61,14 +76,14 @@ class InUse:
     ----------
     kernels : float32 (delays * channels, n_mu)
     factor : float64 (n_mu,), of each unit's scale since training
-    velocity : of conduction, against training
+    setting : Setting, against training
     sil : float64 (n_mu,), silhouettes when last looked at
     lost : bool (n_mu,), sources that no longer follow a unit
     """
 
     kernels: Floats
     factor: Doubles
-    velocity: float
+    setting: Setting
     sil: Doubles
     lost: NDArray[np.bool_]
 
@@ -108,31 +123,38 @@ def tended(state: State, emg: Floats, good: NDArray[np.bool_]) -> State:
     best, made, used = quality(emg, now.kernels) + MIN_RISE, now, state.moments
     trusted = Trust()
 
-    def better(trust: Trust, velocity: float) -> bool:
+    def better(trust: Trust, setting: Setting) -> bool:
         """Take these filters if they are; what assumes more must be clearer by COST."""
         nonlocal best, made, used, trusted
-        velocity = round(velocity, 3)
-        if not SLOWEST <= velocity <= FASTEST:
+        if not (SLOWEST <= setting.velocity <= FASTEST and allowed(setting)):
             return False
-        moments = refitted(basis.moments.slowed(velocity), heard, trust, good)
+        moments = refitted(moments_at(basis.moments, basis.places, setting), heard, trust, good)
         kernels = moments.solve(basis.loading, good)
-        value = quality(emg, kernels) - COST * (sum(trust) + (velocity != now.velocity))
+        assumed = sum(trust) + sum(getattr(setting, k) != getattr(now.setting, k) for k in STEPS)
+        value = quality(emg, kernels) - COST * assumed
         if value <= best:
             return False
         best, trusted, used = value, trust, moments
-        made = replace(now, kernels=kernels, velocity=velocity)
+        made = replace(now, kernels=kernels, setting=setting)
         return True
 
     for trust in TRUSTS:
-        better(trust, now.velocity)
-    for turn in (-VELOCITY_STEP, VELOCITY_STEP):
-        for far in range(1, VELOCITY_STEPS + 1):
-            if not better(trusted, now.velocity + far * turn):
-                break
+        better(trust, now.setting)
+    for name in STEPS if basis.places else ("velocity",):
+        climb(made.setting, name, lambda setting: better(trusted, setting))
     peaks = judge(maxima(filters.apply(emg, made.kernels / basis.scale)))
     change = peaks.height_ratio(usual, LOWEST)
     change = np.where(np.abs(change - 1) > MIN_MOVE, change, 1.0)
     return State(basis, used, replace(heard_of(made, peaks), factor=made.factor * change))
+
+
+def climb(start: Setting, name: str, better: Callable[[Setting], bool]) -> None:
+    """Move one number of a setting both ways, as long as that is better."""
+    for step in (-STEPS[name], STEPS[name]):
+        for far in range(1, MOST_STEPS + 1):
+            at = round(getattr(start, name) + far * step, 3)
+            if not better(replace(start, **{name: at})):
+                break
 
 
 def heard_of(now: InUse, peaks: Peaks) -> InUse:
@@ -214,7 +236,7 @@ class Upkeep:
         self._engine, self._map = engine, np.array(m.channel_map)
         self._input_scale = np.float32(m.input_scale)
         self._scale = front[1]
-        self.now = InUse(front[0], np.ones(m.inputs), 1.0, np.full(m.inputs, np.nan),
+        self.now = InUse(front[0], np.ones(m.inputs), Setting(), np.full(m.inputs, np.nan),
                          np.zeros(m.inputs, bool))
         self.electrodes = Electrodes(moments)
         self.swaps = self.late = self.failed = 0
@@ -222,7 +244,7 @@ class Upkeep:
         self._filled = self._step = self._due = 0
         self._waiting: Callable[[], InUse | None] | None = None
         self._lost = False
-        basis = Basis(moments, m.loading or 1e-3, front[1], bundle.height())
+        basis = Basis(moments, m.loading or 1e-3, front[1], bundle.height(), bundle.places())
         # While one half is listened to, the other is filled.
         shape = (2, STEP * TEND_STEPS, moments.channels)
         self._helper = (Inline if inline else Background)(State(basis, moments, self.now), shape)
@@ -307,7 +329,7 @@ class Upkeep:
         return {
             "swaps": self.swaps, "late_steps": self.late, "failed": self.failed,
             "ended": self.ended,
-            "velocity": self.now.velocity,
+            **asdict(self.now.setting),
             "bad_channels": np.flatnonzero(~self.electrodes.good).tolist(),
             "muted": np.flatnonzero(self.muted).tolist(),
             "confidence": [None if s != s else round(float(s), 3) for s in self.now.sil],
