@@ -21,6 +21,7 @@ def test_a_script_is_read_in_order_of_time() -> None:
 def test_a_script_may_lie_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "faults").write_text("1 reset\n")
     assert read_script(str(tmp_path / "faults")) == read_script("1 reset") == [Event(1, "reset", 0)]
+    assert len(read_script("; ".join(f"{k} reset" for k in range(500)))) == 500  # no file's name
 
 
 @pytest.mark.parametrize(("text", "words"), [

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from spikewire.signals import InputError
 
+NAME_MAX = 255  # bytes of a file's name; what is longer can only be the script itself
 # name -> what the amount is (nothing: there is none), lowest, highest, and what happens
 FAULTS: dict[str, tuple[str, float, float, str]] = {
     "drop": ("samples", 1, 200000, "are never sent"),
@@ -89,7 +90,7 @@ def read_script(word: str) -> list[Event]:
     """Read a script from the file of that name, if there is one, or from the words themselves."""
     try:
         path = Path(word)
-        text = path.read_text() if path.is_file() else word
+        text = path.read_text() if len(word) <= NAME_MAX and path.is_file() else word
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise InputError(f"fault script {word!r} is not readable ({error})") from None
     return parse_script(text)
