@@ -32,6 +32,12 @@ def test_a_plain_grid_runs_in_one_direction() -> None:
     assert grid.ied_mm == 4.5
 
 
+def test_the_first_corner_may_be_empty() -> None:
+    grid = grid_of("13x5@8", 64)
+    assert (grid.row[0], grid.row[11], grid.row[12], grid.row[63]) == (1, 12, 0, 12)
+    assert (grid.col[11], grid.col[12]) == (0, 1)
+
+
 @pytest.mark.parametrize("word", ["", "GR", "12x5", "0x5@8", "axb@c", "12x5@0", "999x999@8",
                                   "12x5@8; rm", "1e3x5@8"])
 def test_other_words_are_refused(word: str) -> None:

@@ -48,7 +48,8 @@ def serpentine(rows: int, columns: int, channels: int
 def grid_of(word: str, channels: int) -> Grid:
     """The grid that a name, or ROWSxCOLUMNS@MM, stands for.
 
-    ROWSxCOLUMNS@MM is a plain grid: column after column, all in one direction.
+    ROWSxCOLUMNS@MM is a plain grid: column after column, all in one direction. One electrode less
+    than that is a grid whose first corner is empty.
 
     Raises
     ------
@@ -58,16 +59,16 @@ def grid_of(word: str, channels: int) -> Grid:
     plain = ANY.fullmatch(word)
     if word in GRIDS:
         rows, columns, ied_mm = GRIDS[word]
-        fits = rows * columns - channels in (0, 1)
         places = serpentine(rows, columns, min(channels, rows * columns))
     elif plain:
         rows, columns, ied_mm = int(plain[1]), int(plain[2]), float(plain[3])
-        fits = rows * columns == channels and ied_mm > 0
-        places = np.tile(np.arange(rows), columns), np.repeat(np.arange(columns), rows)
+        absent = max(rows * columns - channels, 0)
+        places = (np.tile(np.arange(rows), columns)[absent:],
+                  np.repeat(np.arange(columns), rows)[absent:])
     else:
         raise InputError(f"grid {word!r}: allowed are {', '.join(GRIDS)}, or ROWSxCOLUMNS@MM such "
                          "as 12x5@8")
-    if not fits:
+    if rows * columns - channels not in (0, 1) or not ied_mm > 0:
         raise InputError(f"grid {word}: has {rows} x {columns} electrodes {ied_mm:g} mm apart, the "
                          f"source {channels} channels; name the grid that is on the skin")
     return Grid(word, *places, ied_mm)
