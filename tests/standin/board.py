@@ -169,8 +169,8 @@ class Board:
             "ssh": ["/usr/sbin/sshd", "-D", "-e", "-f", str(self.where / "sshd_config")]}))
         with open(self.where / "console.log", "ab") as console:
             self.process = subprocess.Popen(
-                # A test that is killed takes its board with it.
-                ["setpriv", "--pdeathsig", "KILL",
+                # A board has its processor for itself; a test that is killed takes it along.
+                ["nice", "-n", "-15", "setpriv", "--pdeathsig", "KILL",
                  "unshare", "--pid", "--mount", "--fork", "--mount-proc", "--kill-child",
                  sys.executable, HERE / "supervisor.py", self.root, self.where / "how.json"],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console, cwd="/")
