@@ -145,8 +145,9 @@ def test_one_that_ends_before_it_is_ready_has_not_started(tmp_path: Path) -> Non
         assert code == 1
         assert "Job for a.service failed" in err
         assert await call("systemctl", "is-failed", "a") == (0, "failed\n", "")
-        code, out, _ = await call("systemctl", "show", "a", "--value", "-p", "ExecMainStatus")
-        assert out == "2\n"
+        code, out, _ = await call("systemctl", "show", "a", "-p", "ExecMainCode", "-p",
+                                  "ExecMainStatus")
+        assert out == "ExecMainCode=1\nExecMainStatus=2\n"
         await until(lambda: "no bundle" in (tmp_path / "var/log/standin.journal").read_text())
         assert "no bundle" in (await call("journalctl", "-u", "a", "-o", "cat"))[1]
 

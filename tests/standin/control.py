@@ -171,7 +171,9 @@ def properties(board: Supervisor, name: str, service: Service | None) -> dict[st
         "UnitFileState": _enabled(board, name) if unit else "",
         "MainPID": str(process.pid) if process and running else "0",
         "NRestarts": str(service.restarts if service else 0),
-        "ExecMainStatus": str(service.exit_code if service else 0),
+        # CLD_EXITED and the code, or CLD_KILLED and the signal; as asyncio tells them apart.
+        "ExecMainCode": "2" if service and service.exit_code < 0 else "1",
+        "ExecMainStatus": str(abs(service.exit_code) if service else 0),
         "StatusText": service.status if service else "",
         "Description": unit.one("Description", section="Unit") if unit else name,
     }

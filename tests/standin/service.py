@@ -183,9 +183,11 @@ class Service:
 
     # What follows an end.
 
-    def _verdict(self) -> str:
+    def _verdict(self, key: str = "ExecStart") -> str:
         assert self.process
-        code = self.exit_code = self.process.returncode or 0
+        code = self.process.returncode or 0
+        if key == "ExecStart":
+            self.exit_code = code
         fine = {0, *map(int, filter(str.isdigit, self.unit.names("SuccessExitStatus", "Service")))}
         if code < 0:
             number = signal.Signals(-code)
@@ -288,7 +290,7 @@ class Service:
                 self.result = "timeout"
                 return False
             await asyncio.wait({self.reader}, timeout=1)
-            if self._verdict() != "success" and "-" not in command[: len(command) - len(bare)]:
+            if self._verdict(key) != "success" and "-" not in command[: len(command) - len(bare)]:
                 return False
         return True
 
