@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 REF := build/reference
 
 ROBUST = $(BIN)/mu-study robustness
-.PHONY: demo test bench soak soak-engine soak-link soak-board soak-sources fuzz reference lint clean
+.PHONY: demo test bench soak soak-engine soak-link soak-board soak-sources board-test fuzz reference lint clean
 
 demo: $(READY)
 	$(BIN)/mu-demo $(if $(REC),--recording "$(REC)")
@@ -61,6 +61,12 @@ soak-board: $(READY)
 soak-sources: $(READY)
 	$(BIN)/python benchmarks/soak_sources.py --seconds 300 --faults 120 \
 	  --out docs/reports/sources.json
+
+# The way to a board, on stand-ins (tests/standin/README.md): 300 power cuts, every kind of broken
+# release; root, 1 hour.
+board-test: $(READY)
+	$(BIN)/python tests/standin/rootfs.py | xargs -r apt-get install -qq -y --no-install-recommends
+	$(BIN)/python tests/standin/board_test.py
 
 # A bad line: a hundred million frames through the receiver in C, a million through the one in Python.
 # Bad files: a hundred thousand of every format through its reader; an hour.

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from spikewire.onboard import __main__ as onboard
-from spikewire.onboard import boot, change, disk, facts, preflight, states
+from spikewire.onboard import boot, change, disk, facts, preflight, programs, states
 from spikewire.onboard.place import Place
 from spikewire.onboard.releases import is_whole
 from spikewire.onboard.say import Stop
@@ -212,6 +212,27 @@ def test_three_releases_are_kept_and_two_can_change_places(place, board, tmp_pat
     assert (board.running, place.named(place.previous)) == (names[3], names[4])
     change.rollback(place, False)
     assert (board.running, place.named(place.previous)) == (names[4], names[3])
+
+
+def test_a_slow_board_is_no_bad_release(place, board, tmp_path, monkeypatch) -> None:
+    # mu-run writes every half second; systemctl takes longer than the longest silence allowed.
+    names = [deploy(place, tmp_path, f"{k}.{'AB'[k]}") for k in range(2)]
+    run, status = board.run, board.status
+
+    def slow(words, *more, **options):
+        board.clock += 2.1 * (words[0] == "systemctl")
+        return run(words, *more, **options)
+
+    def seldom(path):
+        said = status(path)
+        return said | dict.fromkeys(("steps", "frames"), int((board.clock - board.began) * 1.9))
+
+    monkeypatch.setattr(facts, "runtime", seldom)
+    change.rollback(place, False)  # a short watch: the second word comes after its end
+    assert board.running == names[0]
+    monkeypatch.setattr(programs, "run", slow)
+    change.rollback(place, False)
+    assert (board.running, list(states.read(place).failed)) == (names[1], [])
 
 
 def test_what_failed_by_itself_is_not_chosen_again(place, board, tmp_path) -> None:
