@@ -140,6 +140,17 @@ def test_on_a_real_board_it_takes_root(monkeypatch) -> None:
     assert [line.state for line in preflight.ask(case, "rights")] == ["fail"]
 
 
+def test_a_runtime_that_says_it_is_not_armed_may_be_changed(place, board, tmp_path) -> None:
+    place.status.parent.mkdir(parents=True, exist_ok=True)
+    case = preflight.Case(place, {}, {})
+    for armed, state in ((False, "ok"), (True, "fail"), ("no", "fail"), (None, "fail")):
+        said = {"state": "DEGRADED", "armed": armed}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(preflight.facts, "runtime", lambda path, said=said: said)
+            [line] = preflight.ask(case, "exoskeleton")
+        assert line.state == state
+
+
 @pytest.mark.parametrize("state", ["ACTIVE", "DEGRADED"])
 def test_an_armed_exoskeleton_is_not_touched(state, place, board, tmp_path) -> None:
     deploy(place, tmp_path, "1.A")

@@ -127,7 +127,9 @@ def _through(connection: Connection, words: list[str], tell: Callable[[Line], No
 
 def _verified(board: dict[str, Any]) -> Line:
     """Say whether anyone has seen this kind of board work."""
-    return Line("board", OK if board else FAIL, f"{board.get('id', 'unknown')}, verified = "
+    if not board:
+        return Line("board", FAIL, "no whole release is there to say what this board is")
+    return Line("board", OK, f"{board.get('id', 'unknown')}, verified = "
                 f"{board.get('verified', 'unknown')!r}")
 
 

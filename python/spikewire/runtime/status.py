@@ -28,7 +28,7 @@ def snapshot(loop: Loop) -> dict[str, Any]:
     t, decoders = loop.tally, loop.decoders
     return {
         "pid": os.getpid(), "steps": t.steps, "frames": sum(k.sent for k in loop.links),
-        "state": STATES[loop.guard.state],
+        "state": STATES[loop.guard.state], "armed": loop.guard.drives(loop.clock.now()),
         "faults": [name for bit, name in FAULTS.items() if loop.faults >> bit & 1],
         "age_p99_ms": round(t.age.percentile(99), 3),
         "engine": ", ".join(dict.fromkeys(d.engine.name for d in decoders)),
