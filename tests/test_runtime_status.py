@@ -29,8 +29,8 @@ def test_the_snapshot_is_the_run(bundle_path: Path) -> None:
     assert now.pop("monotonic_s") >= before["monotonic_s"] > 0
     assert now == {
         "pid": os.getpid(), "steps": 60, "frames": 63, "state": "SAFE", "armed": False,
-        "faults": [], "age_p99_ms": pytest.approx(1.0, abs=0.06), "engine": "scripted", "bundle": "synthetic",
-        "arm_id": f"{bench.identity:08x}", "n_mu": 4, "missed": 0}
+        "faults": [], "age_p99_ms": pytest.approx(1.0, abs=0.06), "engine": "scripted",
+        "bundle": "synthetic", "arm_id": f"{bench.identity:08x}", "n_mu": 4, "missed": 0}
     bench.loop.faults = 0b1000_0000_0000_0001
     assert snapshot(bench.loop)["faults"] == ["stale", "latched"]
     assert line(snapshot(bench.loop)) == (
