@@ -16,7 +16,7 @@ def hottest(zones: Path = ZONES) -> float:
     found = []
     for zone in zones.glob("thermal_zone*/temp"):
         try:
-            celsius = int(zone.read_text()) / 1e3
+            celsius = float(zone.read_text()) / 1e3
         except (OSError, ValueError):  # a part that is switched off says so with an error
             continue
         if COLDEST < celsius < HOTTEST:
