@@ -305,7 +305,7 @@ def test_send_obeys_only_who_may_arm_this_model(
     ("argv", "message"),
     [
         (["send", "serial:/dev/no-such-port"], "not there; list the ports"),
-        (["send", "radio:"], "unknown scheme 'radio'; allowed: can:, loopback:, lsl:, null:, ser"),
+        (["send", "radio:"], "unknown scheme 'radio'; allowed: can:, loopback:, lsl:, null:"),
         (["send", "udp:127.0.0.1:9?arm=1"], "arm=1 over UDP is for the laboratory only"),
         (["send", "can:no-such0"], "CAN"),
         (["watch", "can:no-such0"], "CAN"),
