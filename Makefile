@@ -7,7 +7,8 @@ READY := $(VENV)/.ready
 REF := build/reference
 
 ROBUST = $(BIN)/mu-study robustness
-.PHONY: demo test bench soak soak-engine soak-link soak-board soak-sources board-test fuzz reference lint clean
+.PHONY: demo test bench soak soak-engine soak-link soak-board soak-sources soak-monitor board-test \
+  fuzz reference lint clean
 
 demo: $(READY)
 	$(BIN)/mu-demo $(if $(REC),--recording "$(REC)")
@@ -68,6 +69,11 @@ board-test: $(READY)
 	$(BIN)/python tests/standin/rootfs.py | xargs -r apt-get install -qq -y --no-install-recommends
 	$(BIN)/python tests/standin/board_test.py
 
+# The loop beside none, one, five and a stalled monitor, a hostile client, and a browser: 30 minutes.
+soak-monitor: $(READY)
+	mkdir -p build/soak
+	$(BIN)/python benchmarks/soak_monitor.py --out docs/reports/monitor.json
+
 # A bad line: a hundred million frames through the receiver in C, a million through the one in Python.
 # Bad files: a hundred thousand of every format through its reader; an hour.
 RX := runtime/receiver/fuzz_rx.c runtime/receiver/spikewire_rx.c
@@ -106,7 +112,7 @@ $(READY): pyproject.toml .ci/constraints.txt $(NATIVE)
 	  % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c .ci/constraints.txt \
-	  -e '.[train-cpu,ort,study,dev]'
+	  -e '.[train-cpu,ort,study,web,dev]'
 	@touch $@
 
 clean:

@@ -41,8 +41,13 @@ OURS = {
     "link.generate": {"durable", "link"},
     "link.*": {"link"},
     "adapters.*": {"signals", "tomlfile", "link", "adapters"},
+    "runtime.publish": {"signals", "monitor.layout", "runtime"},
     "runtime.*": {"signals", "durable", "filters", "moments", "peaks", "register", "decide",
                   "io", "bundle", "link", "runtime"},
+    "monitor.layout": {},
+    "monitor.words": {"link.table"},
+    "monitor.exercise": {"signals", "guide"},
+    "monitor.*": {"signals", "io", "link.table", "runtime.audience", "monitor"},
     "doctor.*": {"signals", "bundle", "io", "link", "runtime", "doctor"},
     "peel": {"signals"},
     "separate": {"signals", "score", "peaks", "peel"},
@@ -108,7 +113,10 @@ THEIRS = {
     "dask": {"study.jobs"},
     "distributed": {"study.jobs"},
     "optuna": {"study.search"},
-    "rich": {"commands", "commands.doctor", "commands.link", "report.demo", "report.screen"},
+    "starlette": {"monitor.app"},
+    "uvicorn": {"monitor.app"},
+    "rich": {"monitor.terminal", "commands", "commands.doctor", "commands.link", "report.demo",
+             "report.screen"},
 }
 
 

@@ -22,7 +22,8 @@ def zones(folder: Path, *texts: str) -> Path:
 
 @pytest.mark.parametrize(("texts", "celsius"), [
     ((), math.nan), (("45500\n",), 45.5), (("45500\n", "61000\n", "-5000\n"), 61.0),
-    (("nothing", "39000\n"), 39.0), (("9" * 400, "nan", "30000\n"), 30.0), (("-256000\n", "999999999\n"), math.nan),
+    (("nothing", "39000\n"), 39.0), (("9" * 400, "nan", "30000\n"), 30.0),
+    (("-256000\n", "999999999\n"), math.nan),
 ])
 def test_the_hottest_zone_counts(tmp_path: Path, texts: tuple[str, ...], celsius: float) -> None:
     assert hottest(zones(tmp_path, *texts)) == pytest.approx(celsius, nan_ok=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 BAD_INPUT, INTERRUPTED = 2, 130
+WEB = {"starlette", "uvicorn", "websockets", "h11"}
 # What a board does not have; tomllib comes with Python 3.11.
 TRAINING = {"tensorflow", "keras", "scipy", "tf2onnx", "onnx", "h5py", "tensorboard", "tomllib"}
 
@@ -46,6 +47,10 @@ def _guarded(name: str, work: Callable[[], int]) -> int:
         print(f"{name}: {printable(' '.join(str(error).split()))}", file=sys.stderr)
     except ModuleNotFoundError as error:
         needed = (error.name or "").split(".")[0]
+        if needed in WEB:
+            print(f"{name}: needs {needed}, which is not installed; type: pip install "
+                  "'spikewire[web]', or add --terminal", file=sys.stderr)
+            return BAD_INPUT
         if needed not in TRAINING:
             raise
         print(f"{name}: needs {needed}, which is not installed; on Python 3.11 to 3.13 type: "

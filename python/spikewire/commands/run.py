@@ -7,6 +7,8 @@ import gc
 import json
 import os
 import signal
+import socket
+import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -53,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--trains", metavar="OUT.npz", help="write the decoded spike trains")
     p.add_argument("--status", metavar="FILE", help="replace FILE twice a second: state, steps, "
                    "age; best in memory: /run/spikewire/status.json")
+    p.add_argument("--monitor", action="append", default=[], metavar="WAY",
+                   help="publish every step for mu-monitor: unix:PATH or udp:127.0.0.1:PORT")
+    p.add_argument("--live", action="store_true", help="show the run in the terminal meanwhile")
     p.add_argument("--json", action="store_true", help="print the summary as JSON")
     return p
 
@@ -91,6 +96,10 @@ def run(args: argparse.Namespace) -> int:
         try:
             loop.run(stop)
         finally:  # what was decoded before a link went away counts, too
+            if loop.publisher and loop.publisher.failed:
+                print(f"mu-run: warning: monitors heard nothing more after "
+                      f"{loop.publisher.published} steps: {loop.publisher.failed}",
+                      file=sys.stderr)
             summary = loop.summary() | {
                 "realtime": granted, "loop_s": round(time.perf_counter() - started, 3)}
             if trains_out and loop.spool:
@@ -204,6 +213,7 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
                                 rail_uv))
     loop = Loop(source, decoders, links, clock, notifier=Notifier(os.environ.get(VARIABLE, "")))
     opened.callback(loop.notifier.close)
+    loop.publisher = publisher(args, opened)
     if args.pace == "real":
         loop.thermometer = Thermometer()
         opened.callback(loop.thermometer.close)
@@ -213,9 +223,46 @@ def assemble(args: argparse.Namespace, opened: ExitStack) -> Any:
     if args.record:
         loop.log = RunLog(args.record, source, {
             "bundle": " ".join(args.bundle), "engine": ", ".join(e.name for e in engines),
-            "bundle_sha256": " ".join(bundle.sha256 for bundle, _ in bundles)})
+            "bundle_sha256": " ".join(bundle.sha256 for bundle, _ in bundles),
+            "n_mu": " ".join(str(bundle.manifest.n_mu) for bundle, _ in bundles)})
         opened.callback(loop.log.close)
     return loop
+
+
+def publisher(args: argparse.Namespace, opened: ExitStack) -> Any:
+    """What tells monitors of the run; None if nobody wants to know."""
+    from spikewire.runtime.audience import Unix, open_way
+    from spikewire.runtime.publish import Publisher
+    from spikewire.signals import InputError
+
+    if not args.monitor and not args.live:
+        return None
+    if args.pace == "max":
+        raise InputError("--pace max is faster than anybody can look; leave --monitor and --live "
+                         "out, or --pace max")
+    made = Publisher([])
+    opened.callback(made.close)
+    for uri in args.monitor:
+        made.ways.append(open_way(uri))
+    if args.live:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        made.ways.append(Unix(first=ours))
+        viewer = subprocess.Popen([sys.executable, "-m", "spikewire.monitor.terminal",
+                                   str(theirs.fileno())], pass_fds=[theirs.fileno()],
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        theirs.close()
+        opened.callback(ended, viewer, made)
+    return made
+
+
+def ended(viewer: subprocess.Popen[bytes], told: Any) -> None:
+    """Let the viewer show the last state, then go on, whatever it does."""
+    told.close()
+    try:
+        viewer.wait(2.0)
+    except subprocess.TimeoutExpired:
+        viewer.kill()
+        viewer.wait()
 
 
 def read_bundle_on(word: str) -> tuple[Any, tuple[int, int] | None]:

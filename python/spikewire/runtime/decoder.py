@@ -104,6 +104,12 @@ class Decoder:
         return self.upkeep.good_channels if self.upkeep else int((~self._masked).sum())
 
     @property
+    def bad_channels(self) -> NDArray[np.int64]:
+        """Channels of the source that are not used at present."""
+        bad = ~self.upkeep.electrodes.good if self.upkeep else self._masked
+        return self._map[np.flatnonzero(bad)] + (self._channels.start or 0)
+
+    @property
     def muted(self) -> NDArray[np.int64]:
         """Units that are not decoded at present."""
         return np.flatnonzero(self.upkeep.muted) if self.upkeep else NONE_MUTED

@@ -26,6 +26,7 @@ from spikewire.runtime.engine import EngineError
 from spikewire.runtime.guard import DEGRADED, VALID, Guard, Health
 from spikewire.runtime.meter import Meter
 from spikewire.runtime.notify import Notifier
+from spikewire.runtime.publish import Publisher
 from spikewire.runtime.spool import Spool
 from spikewire.runtime.thermal import Thermometer
 from spikewire.runtime.window import Cut, Window
@@ -66,17 +67,29 @@ class Loop:
         Units count on from one decoder to the next.
     thermometer : Thermometer or None
     notifier : Notifier
+    publisher : Publisher or None
+
+    Attributes
+    ----------
+    end : int, the amplifier's counter after the newest sample
+    faults : int, of the last frame
+    age_s, compute_s : float, of the last frame; NaN where nothing was computed
+    drives : list of float, pulse/s, whether or not a controller was told
     """
 
     def __init__(
         self, source: Source, decoders: list[Decoder], links: list[Link], clock: Clock,
         log: RunLog | None = None, spool: Spool | None = None,
         thermometer: Thermometer | None = None, notifier: Notifier | None = None,
+        publisher: Publisher | None = None,
     ) -> None:
         self.source, self.decoders, self.links, self.clock = source, decoders, links, clock
         self.log, self.spool, self.tally = log, spool, Tally()
         self.thermometer, self.notifier = thermometer, notifier or Notifier()
-        self.faults = 0  # of the last frame
+        self.publisher = publisher
+        self.end = self.faults = 0
+        self.age_s = self.compute_s = math.nan
+        self.drives: list[float] = []
         identity = arm_id([d.bundle for d in decoders], [d.channels for d in decoders])
         self._identity16 = id16(identity)  # a controller knows the id that it arms
         self.guard = Guard(identity, source.block_samples <= STEP
@@ -85,7 +98,6 @@ class Loop:
         self._acquisition = Acquisition(source.fs_hz, source.latency_s)
         self._period_s = STEP / source.fs_hz
         self._heard = clock.now()  # when the last frame was due
-        self._end = 0
         self._gap_s, self._skipped = 0.0, 0
         self._busy_s, self._returned = 0.0, clock.now()
         self._vitals = Vitals()
@@ -135,6 +147,7 @@ class Loop:
         for _ in range(LAST_FRAMES):
             health = Health(self._age_s(), ended=True, engine_failed=self._failed)
             self._send(health, self.clock.now())
+            self._publish(None)
             self.clock.sleep_until(self.clock.now() + LAST_PAUSE_S)
 
     def _silent_decoders(self) -> None:
@@ -159,7 +172,7 @@ class Loop:
             self._interrupted(cut.gap / self.source.fs_hz)
         for decoder in self.decoders:
             decoder.consume(cut.emg)
-        self._end = cut.end
+        self.end = cut.end
         self.tally.steps += 1
         again = self._window.duplicates - self._duplicates
         self._duplicates += again
@@ -195,8 +208,10 @@ class Loop:
         age_s = self._age_s()
         self.tally.age.add(age_s)
         self._late += ((age_s > LATE_S) - self._late) / 1024
-        self.tally.compute.add(self.clock.now() - started)
+        self.compute_s = self.clock.now() - started
+        self.tally.compute.add(self.compute_s)
         self._prepare()
+        self._publish(cut)
         if self.tally.steps % VITALS_EVERY == 0:
             celsius = self.thermometer.celsius if self.thermometer else math.nan
             self._vitals = Vitals(self.tally.age.percentile(99), celsius)
@@ -217,6 +232,13 @@ class Loop:
         for decoder in self.decoders:
             decoder.engine.prepare()
 
+    def _publish(self, cut: Cut | None) -> None:
+        """Tell the monitors, after all else; without samples nothing was computed."""
+        if cut is None:
+            self.compute_s = math.nan
+        if self.publisher:
+            self.publisher.publish(self, None if cut is None else cut.emg)
+
     def _silence(self) -> None:
         """No new samples for two periods: say so, with the true age, once a period."""
         self.tally.silent += 1
@@ -225,6 +247,7 @@ class Loop:
         self._silent_decoders()
         self._send(health, self.clock.now() - self._period_s)
         self._prepare()
+        self._publish(None)
 
     def _health(self, ready: bool) -> Health:
         """Everything that the guard looks at."""
@@ -247,16 +270,17 @@ class Loop:
         """Age of the newest sample that the engine has; 0 before there is one."""
         if not self.tally.steps:
             return 0.0
-        return self.clock.now() - self._acquisition.acquired(self._end - 1)
+        return self.clock.now() - self._acquisition.acquired(self.end - 1)
 
     def _send(self, health: Health, started: float) -> None:
         """Judge, frame, hand over to every link and listen to them; then log."""
         now = self.clock.now()
         state, faults = self.guard.judge(now, health)
-        self.faults = faults
+        self.faults, self.age_s = faults, health.age_s
         self.tally.states[STATES[state]] = self.tally.states.get(STATES[state], 0) + 1
         valid = state in VALID and (health.ready or state != DEGRADED)
         true = [d.drive.value if valid else math.nan for d in self.decoders]
+        self.drives = true
         ramp = self.guard.ramp(now) if self.guard.drives(now) else math.nan
         drive = [ramp * value for value in true] + [math.nan] * (N_DRIVES - len(true))
         steps = [Step(
@@ -290,7 +314,7 @@ class Loop:
         drives = [None if v != v else round(v, 1) for v in true]
         assert self.log is not None
         self.log.step(now, {
-            "step": step.step, "end": self._end, "now": now, "state": STATES[step.state],
+            "step": step.step, "end": self.end, "now": now, "state": STATES[step.state],
             "faults": step.faults, "age_ms": round(step.age_ms, 3), "drive": drives[0],
             "drives": drives, "units": units if decoded else None,
         })

@@ -1,0 +1,300 @@
+"""The monitor in real time: beside the loop, under hostile clients, and in a browser.
+
+    python benchmarks/soak_monitor.py --seconds 600 --out report.json
+
+Loop: alternating runs with no publisher, and with one that nobody, one, five and one stalled
+monitor listen to. Hostile: a loop with a page, while clients send 10^5 requests. Browser: Chromium
+shows 30 units.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import platform
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from monitor_world import CHROMIUM, Browser, Made, Server  # noqa: E402
+
+from spikewire.commands import run as command  # noqa: E402
+from spikewire.durable import write_durably  # noqa: E402
+
+REFERENCE = ROOT / "models" / "reference.mub"
+SOURCE = f"replay:{REFERENCE}?loop=1"
+CASES = {"none": 0, "nobody": 0, "one": 1, "five": 5, "stalled": 1}
+
+class Raw:
+    """A meter that keeps what it counts, to the microsecond."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def add(self, seconds: float) -> None:
+        self.values.append(1e3 * seconds)
+
+    def percentile(self, q: float) -> float:
+        return float(np.percentile(self.values[-1000:], q)) if self.values else 0.0
+
+    def summary(self, plus_ms: float = 0.0) -> dict[str, float]:
+        return {}
+
+
+def one_loop(path: str, seconds: float) -> None:
+    """The child: one run, its figures on stdout."""
+    # Without upkeep: its process would be one more that the cores are shared with.
+    words = [str(REFERENCE), "--source", SOURCE, "--link", "null:", "--no-upkeep"]
+    args = command.parser().parse_args(words + ["--monitor", f"unix:{path}"] * bool(path))
+    with ExitStack() as opened:
+        loop = command.assemble(args, opened)
+        loop.tally.compute, loop.tally.age = Raw(), Raw()
+        told = Raw()
+        if loop.publisher:
+            publish = loop.publisher.publish
+
+            def timed(*words: Any) -> None:
+                began = time.perf_counter()
+                publish(*words)
+                told.add(time.perf_counter() - began)
+
+            loop.publisher.publish = timed
+        command.settle(args)
+        until = loop.clock.now() + seconds
+        loop.run(lambda: loop.clock.now() >= until)
+        t = loop.tally
+        print(json.dumps({
+            "steps": t.steps, "missed": t.missed, "compute": t.compute.values,
+            "age": t.age.values, "told": told.values,
+            "dropped": sum(w.dropped for w in loop.publisher.ways) if loop.publisher else 0}))
+
+
+def listener(path: str, stalled: bool) -> subprocess.Popen[bytes]:
+    """A monitor as a process: takes everything, or connects and sleeps."""
+    code = ("import socket,time\ns=socket.socket(socket.AF_UNIX,socket.SOCK_SEQPACKET)\n"
+            f"while s.connect_ex({path!r}): time.sleep(.05)\n")
+    code += "time.sleep(1e6)" if stalled else "while s.recv(65536): pass"
+    return subprocess.Popen([sys.executable, "-c", code])
+
+
+def case(name: str, folder: str, seconds: float) -> dict[str, Any]:
+    """One run of a case."""
+    path = "" if name == "none" else f"{folder}/{name}"
+    loop = subprocess.Popen([sys.executable, __file__, "--child", path, "--seconds", str(seconds)],
+                            stdout=subprocess.PIPE)
+    monitors = [listener(path, name == "stalled") for _ in range(CASES[name])]
+    out = loop.communicate()[0]
+    for monitor in monitors:
+        monitor.kill()
+        monitor.wait()
+    made: dict[str, Any] = json.loads(out)
+    return made
+
+
+def loops(folder: str, seconds: float, rounds: int) -> dict[str, Any]:
+    """All cases in turn, `rounds` times."""
+    every: dict[str, list[dict[str, Any]]] = {name: [] for name in CASES}
+    order = list(CASES)
+    for k in range(rounds):
+        for name in order[k % len(order) :] + order[: k % len(order)]:  # nobody is always first
+            every[name].append(case(name, folder, seconds))
+    found = {}
+    for name, runs in every.items():
+        whole = {key: np.concatenate([r[key] for r in runs]) for key in ("compute", "age", "told")}
+        steps = sum(r["steps"] for r in runs)
+        found[name] = {
+            "runs": len(runs), "steps": steps, "missed": sum(r["missed"] for r in runs),
+            "missed_each": [r["missed"] for r in runs],
+            "compute_ms": percentiles(whole["compute"]), "age_ms": percentiles(whole["age"]),
+            "compute_p50_each": [round(float(np.median(r["compute"])), 4) for r in runs],
+            "told_ms": percentiles(whole["told"]), "dropped": sum(r["dropped"] for r in runs)}
+        print(name, found[name], flush=True)
+    for row in found.values():
+        row["compute_p50_ratio"] = round(
+            row["compute_ms"]["p50"] / found["none"]["compute_ms"]["p50"], 4)
+        pairs = np.array(row["compute_p50_each"]) / found["none"]["compute_p50_each"]
+        row["compute_p50_ratio_of_rounds"] = round(float(np.median(pairs)), 4)
+    return found
+
+
+def percentiles(values: Any) -> dict[str, float]:
+    if not len(values):
+        return {}
+    p50, p99, top = np.percentile(values, (50, 99, 100))
+    return {"p50": round(float(p50), 4), "p99": round(float(p99), 4), "max": round(float(top), 3)}
+
+
+REQUESTS = [b"GET /%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            b"GET /icon.svg HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
+            b"GET /stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade"
+            b"\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+            b"Sec-WebSocket-Protocol: spikewire, wrong-token\r\n\r\n",
+            b"\0\xff" * 500, b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n"]
+
+
+def answer(s: socket.socket) -> str:
+    """Status of one whole answer; "closed" if none came."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = s.recv(65536)
+        if not more:
+            return "closed"
+        data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    size = re.search(rb"content-length: (\d+)", head.lower())
+    while size and len(body) < int(size[1]):
+        more = s.recv(65536)
+        if not more:
+            break
+        body += more
+    return head[9:12].decode("latin-1")
+
+
+def attack(port: int, count: int, number: int, codes: dict[str, int]) -> None:
+    """`count` requests, most of them ill, from ever other addresses."""
+    done = 0
+    while done < count:
+        here = f"127.{number}.{done // 20 % 250}.1"
+        try:
+            with socket.create_connection(("127.0.0.1", port), 5, (here, 0)) as s:
+                s.settimeout(0.5)
+                for k in range(20):
+                    if done >= count:
+                        break
+                    done += 1
+                    # the well-formed ones first: an ill one ends its connection
+                    which = 6 if k == 19 else 5 if done % 97 == 0 else 4 if k == 18 else k % 4
+                    s.sendall(REQUESTS[which])
+                    code = answer(s)
+                    codes[code] = codes.get(code, 0) + 1
+                    if code == "closed" or which > 3:
+                        break
+        except OSError:
+            codes["refused"] = codes.get("refused", 0) + 1
+
+
+def hostile(folder: str, count: int, seconds: float) -> dict[str, Any]:
+    """A loop with a page that nobody attacks, then one that is attacked."""
+    found: dict[str, Any] = {}
+    for name in ("at peace", "attacked"):
+        path = f"{folder}/hostile"
+        loop = subprocess.Popen([sys.executable, __file__, "--child", path, "--seconds",
+                                 str(seconds)], stdout=subprocess.PIPE)
+        server = Server(f"unix:{path}", "--token", "auto", cwd=folder)
+        codes: dict[str, int] = {}
+        threads = [threading.Thread(target=attack, args=(
+            server.port, count // 4, k + 2, codes)) for k in range(4)]
+        before, began = server.rss_mb(), time.monotonic()
+        if name == "attacked":
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        took = time.monotonic() - began
+        out = loop.communicate()[0]
+        after, made = server.rss_mb(), json.loads(out)
+        c = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20,
+                                       source_address=("127.0.0.99", 0))
+        c.request("GET", "/")
+        alive = c.getresponse().status == 200
+        c.close()
+        found[name] = {"steps": made["steps"], "missed": made["missed"],
+                       "compute_ms": percentiles(made["compute"]),
+                       "age_ms": percentiles(made["age"]), "requests": sum(codes.values()),
+                       "answers": codes, "seconds": round(took, 1), "server_alive": alive,
+                       "server_rss_mb": [round(before, 1), round(after, 1)],
+                       "server_said": server.close()}
+        print(name, found[name], flush=True)
+    return found
+
+
+def browser(folder: str, seconds: float) -> dict[str, Any]:
+    """30 units at 102.4 Hz, drawn."""
+    if not CHROMIUM:
+        return {"skipped": "Chromium is not installed"}
+    run = Made(f"{folder}/made")
+    server = Server(f"unix:{folder}/made", cwd=folder)
+    page = Browser(server.url)
+    try:
+        page.until("globalThis.spikewire && spikewire.facts().drawn > 100")
+        gaps: list[float] = []
+        memory: list[list[float]] = []
+        page.call("Performance.enable")
+        page.call("HeapProfiler.enable")
+        began = time.monotonic()
+        while time.monotonic() - began < seconds:
+            time.sleep(min(4.0, seconds))
+            gaps += page.ask("spikewire.facts().gaps_ms")[-110:]
+            if not memory or time.monotonic() - began - memory[-1][0] > seconds / 10:
+                page.call("HeapProfiler.collectGarbage")
+                heap = {m["name"]: m["value"] for m in
+                        page.call("Performance.getMetrics")["metrics"]}["JSHeapUsedSize"]
+                memory.append([round(time.monotonic() - began, 1), round(heap / 1e6, 2),
+                               round(server.rss_mb(), 1)])
+        run.close()
+        page.until("!spikewire.facts().live")
+        page.until("spikewire.facts().drawn === spikewire.facts().spikes")
+        facts = page.ask("spikewire.facts()")
+        facts.pop("gaps_ms")
+        return {"seconds": seconds, "fps_median": round(1e3 / float(np.median(gaps)), 1),
+                "fps_p1": round(1e3 / float(np.percentile(gaps, 99)), 1),
+                "sent": facts["sent"], "drawn": facts["drawn"], "lost": facts["lostSpikes"],
+                "lost_steps": facts["lostSteps"], "frames": facts["frames"],
+                "heap_and_server_mb": memory, "errors": page.errors}
+    finally:
+        page.close()
+        run.close()
+        server.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=600.0, help="of the browser")
+    parser.add_argument("--loop-seconds", type=float, default=30.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--requests", type=int, default=100_000)
+    parser.add_argument("--only", choices=["loop", "hostile", "browser"])
+    parser.add_argument("--out")
+    parser.add_argument("--child")
+    args = parser.parse_args()
+    os.environ |= {"OPENBLAS_NUM_THREADS": "1"}
+    if args.child is not None:
+        one_loop(args.child, args.seconds)
+        return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    load = os.getloadavg()[0]
+    found: dict[str, Any] = {"machine": f"{platform.machine()}, {os.cpu_count()} cores",
+                             "python": platform.python_version(), "load_before": load}
+    with tempfile.TemporaryDirectory() as folder:
+        if args.only in (None, "loop"):
+            found["loop"] = loops(folder, args.loop_seconds, args.rounds)
+        if args.only in (None, "hostile"):
+            found["hostile"] = hostile(folder, args.requests, max(60.0, args.requests / 800))
+        if args.only in (None, "browser"):
+            found["browser"] = browser(folder, args.seconds)
+            print(found["browser"])
+    if args.out:
+        content = json.dumps(found, indent=1) + "\n"
+        write_durably(args.out, lambda file: file.write(content.encode()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
