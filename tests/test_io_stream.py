@@ -14,6 +14,7 @@ import pytest
 from amplifier_bench import at_once, emulated, free_port, holes, read_until
 
 from spikewire.emulate import AMPLIFIERS
+from spikewire.emulate.box import Box
 from spikewire.emulate.played import test_signal as signal_of
 from spikewire.io import stream
 from spikewire.io.source import open_source
@@ -298,3 +299,27 @@ def test_a_backlog_is_no_pace() -> None:
         settled.append(pace.take(40 if at < 0.5 else 20, at))
     assert settled.index(True) > 50
     assert pace.measured_hz == pytest.approx(2000, rel=0.05)
+
+
+def test_a_box_that_was_stopped_sleeps(monkeypatch) -> None:
+    """It went round and round at full speed, and took a core from the decoder that it is to test."""
+    turns = 0
+    turn = Box.turn
+
+    def counted(self: Box) -> None:
+        nonlocal turns
+        turns += 1
+        turn(self)
+
+    monkeypatch.setattr(Box, "turn", counted)
+    with emulated("quattrocento") as (box, uri):
+        source = open_source(uri, MonotonicClock())
+        read_until(source, lambda b: len(b) > 5)
+        source.close()
+        clock = MonotonicClock()
+        until = clock.now() + 2
+        while (box._running or box._lines) and clock.now() < until:
+            clock.sleep_until(clock.now() + 0.01)
+        before = turns
+        clock.sleep_until(clock.now() + 0.5)
+        assert turns - before < 40  # of 20 ms each: 25

@@ -117,8 +117,8 @@ class Box:
         self._obey()
         self._acquire()
         self._flush()
-        wait = NAP_S if self._anchor is None else min(
-            NAP_S, max(0.0, self._due_s() - self._clock.now()))
+        sends = self._anchor is not None and self._running and self._lines
+        wait = min(NAP_S, max(0.0, self._due_s() - self._clock.now())) if sends else NAP_S
         waiting = [*self._lines, *(self._doors if len(self._lines) < self._wire.ports else ())]
         select.select(waiting, self._lines[:1] if self._out else [], [], wait)
 
