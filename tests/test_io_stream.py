@@ -302,7 +302,7 @@ def test_a_backlog_is_no_pace() -> None:
 
 
 def test_a_box_that_was_stopped_sleeps(monkeypatch) -> None:
-    """It went round and round at full speed, and took a core from the decoder that it is to test."""
+    """It went round at full speed, and took a core from the decoder that it is to test."""
     turns = 0
     turn = Box.turn
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from spikewire.commands import call, check_out, guarded, write_report
 
-STEPS = 800  # of training, as in mu-demo: as good as the linear filters at once; --steps 3000 is the recipe's
+STEPS = 800  # of training, as in mu-demo; the recipe's are --steps 3000
 EXIT = {"good": 0, "usable": 0, "poor": 1}
 
 
