@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("scipy")
+
 from spikewire.io.source import open_source
 from spikewire.runtime.clock import VirtualClock
 from spikewire.signals import InputError
