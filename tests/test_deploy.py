@@ -11,7 +11,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,9 +47,6 @@ class Station:
             self.port = free.getsockname()[1]
         self.place = make_root(folder / "root")
         self.place.signers.unlink()
-        python3 = self.place.root / "bin/python3"  # the board's is the one that runs the tests
-        python3.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-        python3.chmod(0o755)
         keys = folder / "authorized_keys"
         keys.write_text((folder / "user.pub").read_text())
         config = folder / "sshd_config"
