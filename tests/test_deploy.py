@@ -58,8 +58,9 @@ class Station:
             Path("/run/sshd").mkdir(exist_ok=True)  # sshd asks for it
         known = folder / "known_hosts"
         known.write_text(f"[127.0.0.1]:{self.port} {(folder / 'host.pub').read_text()}")
-        self.options = [f"--ssh-option={option}" for option in (
-            f"IdentityFile={folder}/user", "IdentityAgent=none", f"UserKnownHostsFile={known}")]
+        options = (f"IdentityFile={folder}/user", "IdentityAgent=none",
+                   f"UserKnownHostsFile={known}")
+        self.options = [f"--ssh-option={option}" for option in options]
         with open(folder / "log", "wb") as log:
             self.sshd = subprocess.Popen([str(SSHD), "-D", "-e", "-f", config], stderr=log)
         for _ in range(250):
@@ -70,9 +71,14 @@ class Station:
         self.key = make_key(folder)
         self.program = folder / "onboard.pyz"
         zipapp(self.program)
+        # A login may bring another Python than the one that runs the tests.
+        asked = ["ssh", "-F", "none", "-p", str(self.port), *(f"-o{o}" for o in options), HERE,
+                 "python3 -c 'import sys; print(sys.version_info[1])'"]
+        self.python = f"3.{subprocess.check_output(asked, text=True).strip()}"
 
     def release(self, version: str, behaviour: str = "good") -> Path:
-        return make_release(self.folder, version, behaviour, self.key, self.program)
+        return make_release(self.folder, version, behaviour, self.key, self.program,
+                            python=self.python)
 
     def flash(self, verb: str, *words: object, host: str = HERE) -> int:
         more = ["--key", self.key, "--watch", "0.3"] if verb == "deploy" else []
@@ -171,7 +177,8 @@ def test_a_release_that_does_not_live_is_undone(board: Station, behaviour, words
 def test_another_key_is_refused_by_the_board(board: Station, tmp_path, capsys) -> None:
     assert board.flash("deploy", board.release("1.A")) == 0
     other = make_key(tmp_path)
-    theirs = make_release(tmp_path, "2.B", key=other, program=board.program)
+    theirs = make_release(tmp_path, "2.B", key=other, program=board.program,
+                          python=board.python)
     args = ["deploy", HERE, str(theirs), "-p", str(board.port), *board.options, "--root",
             str(board.place.root), "--key", f"{other}.pub"]
     assert flash.main(args) == 1
