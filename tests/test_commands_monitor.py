@@ -50,6 +50,13 @@ def test_a_port_that_is_taken_is_one_line(tmp_path, monkeypatch, capsys) -> None
     assert "is another mu-monitor there? type another --port" in capsys.readouterr().err
 
 
+def test_small_frames_do_not_wait_for_each_other() -> None:
+    """Without TCP_NODELAY an answer of two parts takes 40 ms, and so may a frame."""
+    with monitor.listening("127.0.0.1", 0) as made, \
+            socket.create_connection(made.getsockname()), made.accept()[0] as accepted:
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_without_the_extra_it_says_what_to_type(monkeypatch, capsys, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "uvicorn", None)

@@ -20,10 +20,13 @@ pytest.importorskip("onnxruntime")
 
 from test_runtime_loop import FS, PERIOD, Bench, Script
 
+from spikewire.bundle import read_bundle
 from spikewire.io.source import Block
 from spikewire.monitor.layout import read
 from spikewire.runtime import audience
 from spikewire.runtime.audience import HELLO, Udp, Unix, open_way
+from spikewire.runtime.decoder import Decoder
+from spikewire.runtime.loop import Loop
 from spikewire.runtime.publish import Publisher
 from spikewire.signals import InputError
 
@@ -117,7 +120,7 @@ def test_loudness_is_that_of_the_wave_without_its_offset(bundle_path: Path, tmp_
     bench.run()
     rms = [t["EMG"]["rms_uv"] for t in heard(monitor) if "EMG" in t]
     assert len(rms) == 6
-    assert np.allclose(rms, 0.1 * 100 * np.arange(16), rtol=1e-4, atol=0.05)
+    assert np.allclose(rms[1:], 0.1 * 100 * np.arange(16), rtol=1e-4, atol=0.05)
 
 
 def test_a_monitor_that_stalls_loses_and_holds_up_nobody(bundle_path: Path, tmp_path) -> None:
@@ -152,7 +155,7 @@ def test_a_monitor_that_goes_is_forgotten_and_another_may_come(bundle_path: Path
     bench.hear = come_and_go
     bench.run()
     told = heard(monitors[0])
-    assert 60 <= told[0]["STEP"]["sequence"] <= 66
+    assert 60 <= told[0]["STEP"]["sequence"] <= 86
     assert told[-1]["STEP"]["sequence"] == 103
     assert way.dropped == 0
 
@@ -166,7 +169,7 @@ def test_more_monitors_than_there_is_room_for_are_let_go(bundle_path: Path, tmp_
 
     def crowd() -> None:
         hear()
-        if len(many) < 12:
+        if len(many) < 12 and bench.loop.tally.steps % 3 == 0:  # 8 may wait at the door
             many.append(attached(path))
 
     bench.hear = crowd
@@ -190,8 +193,8 @@ def test_udp_monitors_say_hello_and_are_forgotten(bundle_path: Path) -> None:
     told, hear = [], bench.hear
     bench.hear = lambda: (hear(), told.extend(heard(good)))
     bench.run()
-    # 3 s after its only hello it is forgotten; `listen` looks every fifth step
-    assert len(told) == pytest.approx(audience.FORGET_S / PERIOD, abs=6)
+    # 3 s after its only hello it is forgotten; `listen` looks every 25th step
+    assert len(told) == pytest.approx(audience.FORGET_S / PERIOD, abs=26)
     assert heard(liar) == []
 
 
@@ -306,3 +309,32 @@ def test_a_path_is_taken_over_from_the_dead_only(tmp_path: Path) -> None:
         Unix(str(path))
     way.close()
     assert not path.exists()
+
+
+def test_channels_are_the_sources_and_what_nobody_reads_is_not_known(bundle_path: Path,
+                                                                     tmp_path) -> None:
+    """A bundle on channels 4 to 19 of 24; its channel 3, the source's 7, is flat."""
+    bench = Bench(bundle_path)
+    bench.source.__class__, bench.source.channels = Loud, 24
+    bench.engine.mask = lambda good: None
+    decoder = Decoder(read_bundle(bundle_path), bench.engine, FS, (4, 20), lsb_uv=0.1)
+    bench.loop = Loop(bench.source, [decoder], [bench.link], bench.clock)
+    published(bench, Unix(str(tmp_path / "s")))
+    read_ = bench.source.read
+
+    def one_flat(timeout_s: float) -> list[Block]:
+        blocks = read_(timeout_s)
+        for b in blocks:
+            b.counts[:, 7] = 500
+        return blocks
+
+    bench.source.read = one_flat
+    monitor = attached(str(tmp_path / "s"))
+    bench.run()
+    told = heard(monitor)
+    rms = np.array([t["EMG"]["rms_uv"] for t in told if "EMG" in t][-1])
+    assert np.isnan(rms[[0, 1, 2, 3, 20, 21, 22, 23]]).all()
+    known = np.r_[4:7, 8:20]
+    assert np.allclose(rms[known], 10.0 * known, rtol=1e-4)
+    bad = next(t["CHANNELS"]["bad"] for t in told if "CHANNELS" in t)
+    assert np.flatnonzero(np.unpackbits(np.array(bad, np.uint8), bitorder="little")).tolist() == [7]

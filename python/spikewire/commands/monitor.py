@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 from spikewire.commands import guarded
 
 DEFAULT = "udp:127.0.0.1:8766"
+NICE = 10  # whoever looks on takes no time from the run
 
 
 def parser() -> argparse.ArgumentParser:
@@ -62,6 +64,7 @@ def terminal(feed: Any) -> int:
     """A block of text that stays in place."""
     from spikewire.monitor.terminal import show
 
+    os.nice(NICE)
     with until_signal() as stop:
         show(feed, "mu-monitor", lambda: bool(stop))
     return 0
@@ -100,6 +103,7 @@ def web(args: argparse.Namespace, feed: Any) -> int:
               + f"#token={token}" * bool(token), file=sys.stderr)
         print(f"mu-monitor: marked events go to {marks.path}; Ctrl-C ends this, not the run",
               file=sys.stderr, flush=True)
+        os.nice(NICE)
         made = server(monitor)
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(monitor.serve(made, [bound]))
@@ -112,7 +116,10 @@ def listening(host: str, port: int) -> socket.socket:
 
     try:
         kind = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=kind, backlog=64)
+        made = socket.create_server((host, port), family=kind, backlog=64)
+        # Handed down to every connection; asyncio does so only to sockets that it made itself.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
     except (OSError, UnicodeError) as error:
         words = getattr(error, "strerror", None) or error
         raise InputError(f"--host {host} --port {port}: {words}; is another mu-monitor there? "

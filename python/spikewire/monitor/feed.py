@@ -106,11 +106,13 @@ class Attached:
             made = socket.socket(kind, socket.SOCK_DGRAM)
         else:
             made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        made.settimeout(AGAIN_S)  # the door of a run that hangs may be full
         try:
             made.connect(self._udp or self._path)  # from then on the system lets nobody else in
         except OSError:
             made.close()
             return False
+        made.settimeout(None)
         self._socket = made
         return True
 

@@ -100,8 +100,8 @@ STEP = Record(1, "STEP", (
     Field("fired", "map", doc="units that fired in this step, counted over all bundles"),
 ), "each step", "What was decided.")
 EMG = Record(2, "EMG", (
-    Field("rms_uv", "f32", 0, unit="uV", doc="of each channel, without its offset"),
-), "10 steps", "How loud each electrode was in the last 10 steps.")
+    Field("rms_uv", "f32", 0, unit="uV", doc="of each channel without its offset, if it is read"),
+), "10 steps", "How loud each electrode was in the last 98 ms.")
 UNITS = Record(3, "UNITS", (
     Field("muted", "map", doc="units whose source is lost"),
     Field("confidence", "f32", 0, doc="of each unit: silhouette of its peaks when last looked at"),

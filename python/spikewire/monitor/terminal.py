@@ -108,6 +108,7 @@ def rows(seen: Seen, live: bool) -> list[tuple[str, Any]]:
         out.append(("electrodes", f"bad: {', '.join(map(str, bad[:24])) or 'none'}"))
     if "EMG" in seen.newest and seen.newest["EMG"]["rms_uv"]:
         rms = np.array(seen.newest["EMG"]["rms_uv"])
+        rms = rms[np.isfinite(rms)] if np.isfinite(rms).any() else np.zeros(1)
         out.append(("EMG", f"median {np.median(rms):.1f} uV, {rms.min():.1f} to {rms.max():.1f}"))
     links = seen.newest.get("LINKS", {}).get("counts", [])
     out += [("link", f"{name}: {sent} sent, {dropped} dropped, {recovered} recovered")

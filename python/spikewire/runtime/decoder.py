@@ -40,6 +40,7 @@ class Decoder:
     finite : bool, whether the engine's answer was made of numbers
     samples : Samples, what the channels say about themselves
     firing : Firing
+    read_channels : int64 (channels,), of the source, in the bundle's order
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Decoder:
         self._decide = Decide(np.array(m.thresholds, np.float32), np.array(m.label_lag, np.int64),
                               bundle.labels, m.refractory)
         self._channels = slice(*channels) if channels else slice(None)
+        self.read_channels = np.array(m.channel_map) + (channels[0] if channels else 0)
         self.counts: Counts | None = None
         self.times: Times = np.zeros(m.n_mu, np.int64)
         self.finite = True
@@ -107,7 +109,7 @@ class Decoder:
     def bad_channels(self) -> NDArray[np.int64]:
         """Channels of the source that are not used at present."""
         bad = ~self.upkeep.electrodes.good if self.upkeep else self._masked
-        return self._map[np.flatnonzero(bad)] + (self._channels.start or 0)
+        return self.read_channels[np.flatnonzero(bad)]
 
     @property
     def muted(self) -> NDArray[np.int64]:

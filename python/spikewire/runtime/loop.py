@@ -147,7 +147,7 @@ class Loop:
         for _ in range(LAST_FRAMES):
             health = Health(self._age_s(), ended=True, engine_failed=self._failed)
             self._send(health, self.clock.now())
-            self._publish(None)
+            self._publish()
             self.clock.sleep_until(self.clock.now() + LAST_PAUSE_S)
 
     def _silent_decoders(self) -> None:
@@ -211,7 +211,7 @@ class Loop:
         self.compute_s = self.clock.now() - started
         self.tally.compute.add(self.compute_s)
         self._prepare()
-        self._publish(cut)
+        self._publish()
         if self.tally.steps % VITALS_EVERY == 0:
             celsius = self.thermometer.celsius if self.thermometer else math.nan
             self._vitals = Vitals(self.tally.age.percentile(99), celsius)
@@ -232,12 +232,11 @@ class Loop:
         for decoder in self.decoders:
             decoder.engine.prepare()
 
-    def _publish(self, cut: Cut | None) -> None:
-        """Tell the monitors, after all else; without samples nothing was computed."""
-        if cut is None:
-            self.compute_s = math.nan
+    def _publish(self) -> None:
+        """Tell the monitors, after all else."""
         if self.publisher:
-            self.publisher.publish(self, None if cut is None else cut.emg)
+            self.publisher.publish(self)
+        self.compute_s = math.nan  # until something is computed again
 
     def _silence(self) -> None:
         """No new samples for two periods: say so, with the true age, once a period."""
@@ -247,7 +246,7 @@ class Loop:
         self._silent_decoders()
         self._send(health, self.clock.now() - self._period_s)
         self._prepare()
-        self._publish(None)
+        self._publish()
 
     def _health(self, ready: bool) -> Health:
         """Everything that the guard looks at."""

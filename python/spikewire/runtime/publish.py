@@ -27,12 +27,11 @@ from spikewire.monitor.layout import (
 )
 from spikewire.runtime.audience import Udp, Unix
 from spikewire.signals import STEP as STEP_SAMPLES
-from spikewire.signals import Floats
 
 if TYPE_CHECKING:
     from spikewire.runtime.loop import Loop
 
-LISTEN_EVERY, EMG_EVERY, SLOW_EVERY, ABOUT_EVERY = 5, 10, 50, 100  # steps
+LISTEN_EVERY, EMG_EVERY, SLOW_EVERY, ABOUT_EVERY = 25, 10, 50, 100  # steps
 LONGEST_ABOUT = 8192
 U32 = 0xFFFFFFFF
 
@@ -60,9 +59,7 @@ class Publisher:
         """Set everything aside that a step needs."""
         channels = min(loop.source.channels, MOST_CHANNELS)
         self._about = json.dumps(about(loop)).encode()[:LONGEST_ABOUT]
-        self._sum, self._squares = np.zeros((2, channels))
-        self._rms = np.zeros(channels, "<f4")
-        self._summed = 0
+        self._rms = np.full(channels, np.nan, "<f4")
         n_mu = sum(d.manifest.n_mu for d in loop.decoders)
         self._confidence = np.full(n_mu, np.nan, "<f4")
         self._counts = np.zeros((len(loop.links), 3), "<u4")
@@ -70,20 +67,20 @@ class Publisher:
         self._buffer = bytearray(1024 + 4 * channels + 5 * n_mu + 12 * len(loop.links)
                                  + channels // 8 + len(self._about))
 
-    def publish(self, loop: Loop, emg: Floats | None) -> None:
-        """Tell the step that the loop has just sent; `emg` (20, channels) if it has samples.
+    def publish(self, loop: Loop) -> None:
+        """Tell the step that the loop has just sent.
 
         Whatever goes wrong here ends the telling, never the loop: a leg may hang on it.
         """
         if self.failed:
             return
         try:
-            self._publish(loop, emg)
+            self._publish(loop)
         except Exception as error:
             self.failed = f"{type(error).__name__}: {error}"
             self.close()
 
-    def _publish(self, loop: Loop, emg: Floats | None) -> None:
+    def _publish(self, loop: Loop) -> None:
         if self._buffer is None:
             self.begin(loop)
         assert self._buffer is not None
@@ -93,11 +90,10 @@ class Publisher:
                 way.listen(now)
         self.published += 1
         if not any(map(len, self.ways)):
-            self._summed = 0
             return
         end = self._step(loop, now, self._buffer)
-        if emg is not None:
-            end = self._loudness(emg, self._buffer, end)
+        if self.published % EMG_EVERY == 0:
+            end = self._loudness(loop, self._buffer, end)
         if self.published % SLOW_EVERY == 0:
             end = self._slow(loop, self._buffer, end)
         if self.published % ABOUT_EVERY == 1:
@@ -107,35 +103,25 @@ class Publisher:
             way.send(view)
 
     def _step(self, loop: Loop, now: float, into: bytearray) -> int:
-        """The record of every step."""
-        first, decoded, t = 0, False, loop.tally
-        self._flags[:] = 0
+        """The record of every step; few calls, since after 10 ms of others each one is slow."""
+        first, decoded, fired, t = 0, False, 0, loop.tally
         for d in loop.decoders:
-            n_mu = d.manifest.n_mu
             if d.counts is not None:
                 decoded = True
-                self._flags[first : first + n_mu] = d.counts[:n_mu] > 0
-            first += n_mu
+                for unit in np.flatnonzero(d.counts).tolist():
+                    fired |= 1 << (first + unit)
+            first += d.manifest.n_mu
         drives = [*loop.drives, np.nan, np.nan, np.nan, np.nan][:4]
         return put(STEP, into, 0, self.published & U32, t.steps & U32, now, float(loop.end),
                    loop.guard.state, decoded, loop.faults, 1e3 * loop.age_s,
                    1e3 * loop.compute_s, *drives, t.spikes & U32, t.missed & U32, t.gaps & U32,
-                   t.silent & U32,
-                   np.packbits(self._flags, bitorder="little").tobytes())
+                   t.silent & U32, fired.to_bytes(MAP_BYTES, "little"))
 
-    def _loudness(self, emg: Floats, into: bytearray, at: int) -> int:
-        """Sum up; every tenth step the root mean square about the mean."""
-        if not self._summed:
-            self._sum[:] = self._squares[:] = 0
-        emg = emg[:, : len(self._sum)]
-        self._sum += emg.sum(axis=0)
-        self._squares += np.einsum("tc,tc->c", emg, emg)
-        self._summed += 1
-        if self._summed < EMG_EVERY:
-            return at
-        n = self._summed * STEP_SAMPLES
-        self._rms[:] = np.sqrt(np.maximum(self._squares / n - np.square(self._sum / n), 0))
-        self._summed = 0
+    def _loudness(self, loop: Loop, into: bytearray, at: int) -> int:
+        """What the decoders have measured anyway; channels that none reads are not known."""
+        for d in loop.decoders:
+            here = d.read_channels < len(self._rms)
+            self._rms[d.read_channels[here]] = d.samples.amplitude[here]
         return put(EMG, into, at, rest=self._rms)
 
     def _slow(self, loop: Loop, into: bytearray, at: int) -> int:

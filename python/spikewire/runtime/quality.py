@@ -43,6 +43,7 @@ class Samples:
     flat, saturated, loose : bool (channels,)
         Constant; at the converter's end; louder than it was or mostly mains, unlike the others.
     at_end : int, saturated channels
+    amplitude : float (channels,), microvolt, root mean square about the mean of the last 98 ms
     """
 
     def __init__(self, channels: int, fs_hz: float, lsb_uv: float, rail_uv: float) -> None:
@@ -98,7 +99,7 @@ class Samples:
         mean = emg.mean(axis=0)
         hum -= self._of_offset * mean  # 98 ms are no whole number of periods: an offset leaks in
         power = np.maximum(np.einsum("tc,tc->c", emg, emg) / len(emg) - mean * mean, 0) + 1e-12
-        amplitude = np.sqrt(power)
+        self.amplitude = amplitude = np.sqrt(power)
         against = amplitude / middle(amplitude)
         share = 2 * np.square(np.abs(hum).max(axis=0) / len(emg)) / power
         self._looks += 1

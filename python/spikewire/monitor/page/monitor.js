@@ -169,7 +169,8 @@ function slow(to) {
     const off = bad.flatMap((b, k) => (b ? [k] : []));
     $("bad").textContent = (off.length ? `not used: ${off.slice(0, 24).join(", ")}${off.length > 24 ? " …" : ""}` : "all in use")
       + (where.known ? "" : "; grid not known, in the order of channels");
-    big("t-good", String(rms.length - off.length), `of ${rms.length}`);
+    const read = rms.filter((v) => v === v).length;  // by any decoder
+    big("t-good", String(read - off.length), `of ${read}`);
   }
   const drives = step.drive.slice(0, about.bundles.length);
   big("t-drive", drives.map((d) => (d === d ? d.toFixed(0) : "–")).join(" · "), "pulse/s");

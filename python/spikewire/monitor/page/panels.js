@@ -104,7 +104,7 @@ export function heat(canvas, c, rms, bad, where, top) {
   rms.forEach((value, k) => {
     if (k >= where.row.length) return;
     const x = left + size * (turn ? where.row[k] : where.col[k]), y = above + size * (turn ? where.col[k] : where.row[k]);
-    pen.fillStyle = bad[k] ? c.panel : heatColour(c, value / top);
+    pen.fillStyle = bad[k] ? c.panel : value === value ? heatColour(c, value / top) : c.line;
     pen.beginPath();
     pen.roundRect(x + gap / 2, y + gap / 2, size - gap, size - gap, Math.min(4, size / 6));
     pen.fill();
