@@ -148,14 +148,23 @@ class Browser:
     """A page in headless Chromium."""
 
     def __init__(self, url: str, width: int = 1360, height: int = 900, dark: bool = False) -> None:
-        from websockets.sync.client import connect
-
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         assert CHROMIUM
         self.process = subprocess.Popen(
             [CHROMIUM, *FLAGS, f"--user-data-dir={self._folder.name}",
              f"--window-size={width},{height}", "about:blank"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        self._opened = ExitStack()  # websockets 17 wants a context
+        try:
+            self._attach(url, width, height, dark)
+        except BaseException:
+            self.close()
+            raise
+
+    def _attach(self, url: str, width: int, height: int, dark: bool) -> None:
+        """Find the page that the process shows, and talk to it."""
+        from websockets.sync.client import connect
+
         ready = Path(self._folder.name) / "DevToolsActivePort"
         until = time.monotonic() + 60
         while not (ready.exists() and ready.read_text().count("\n")):
@@ -164,7 +173,6 @@ class Browser:
         self.port = int(ready.read_text().split()[0])
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/json/list") as answer:
             page = next(t for t in json.load(answer) if t["type"] == "page")
-        self._opened = ExitStack()  # websockets 17 wants a context
         self._socket = self._opened.enter_context(
             connect(page["webSocketDebuggerUrl"], max_size=None))
         self._numbers = itertools.count(1)
