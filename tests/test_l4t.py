@@ -309,3 +309,12 @@ def test_the_boards_own_boot_check_runs_it_on_trial(l4t: Path, release: Path) ->
         state = json.loads((root / "var/lib/spikewire/state.json").read_text())
         assert (state["tries"], f"releases/{state['trial']}") == (boot, current)
         assert os.readlink(root / "opt/spikewire/current") == current
+
+
+def test_the_key_is_the_one_that_build_signs_with(monkeypatch, tmp_path) -> None:
+    """It was looked for in ~/.config wherever XDG_CONFIG_HOME pointed."""
+    from spikewire.commands import flash
+
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    words = ["inject", "--l4t", str(tmp_path), "--release", str(tmp_path)]
+    assert flash.parser().parse_args(words).key == tmp_path / "spikewire/release_key.pub"

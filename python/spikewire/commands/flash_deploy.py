@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from spikewire.deploy import Board, deploy, parse, plan, read_release
 from spikewire.onboard.say import FAIL, OK, Line
 from spikewire.remote import Connection, Host
 from spikewire.signals import InputError
+from spikewire.signing import default_key
 
 WATCH_S = 10.0
 # verb -> what it does
@@ -140,12 +140,6 @@ def _table(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def default_key() -> Path:
-    """Return where mu-flash build keeps its key."""
-    folder = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(folder).expanduser() / "spikewire" / "release_key"
 
 
 def _tell(line: Line) -> None:

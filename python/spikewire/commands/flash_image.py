@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-KEY = Path("~/.config/spikewire/release_key.pub")
+from spikewire.signing import default_key
+
 KEYS = r"(ssh-ed25519|ecdsa-sha2-\S+|ssh-rsa|sk-\S+) ([A-Za-z0-9+/=]{40,2000})( .*)?"
 
 
@@ -23,8 +24,9 @@ def add_parser(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
                    help="Linux_for_Tegra, its rootfs unpacked and apply_binaries.sh run")
     p.add_argument("--release", type=Path, required=True, metavar="FOLDER",
                    help="folder made by mu-flash build")
-    p.add_argument("--key", type=Path, default=KEY, metavar="KEY.pub",
-                   help=f"whose releases the board takes ({KEY})")
+    p.add_argument("--key", type=Path, default=default_key().with_suffix(".pub"),
+                   metavar="KEY.pub", help="whose releases the board takes (default: what mu-flash "
+                                           "build signs with)")
     p.set_defaults(run=run, work=_inject)
     p = kinds.add_parser(
         "image-cmd", help="print NVIDIA's command that flashes a whole board",
