@@ -126,9 +126,8 @@ def run(folder: Path):
 
 @pytest.fixture
 def page(server: Server):
-    made = Browser(server.url)
-    yield made
-    made.close()
+    with Browser(server.url) as made:
+        yield made
     assert made.errors == []
 
 
@@ -266,24 +265,22 @@ def test_calm_and_narrow_screens(page: Browser, run: Made) -> None:
 
 @BROWSER
 def test_the_participant_follows_a_target(server: Server, run: Made) -> None:
-    page = Browser(server.url.replace("/#", "/feedback?level=50&hold=10&rest=1&ramp=1&full=300#"))
-    page.until("globalThis.spikewire && spikewire.facts().plan && spikewire.facts().live")
-    assert page.ask("document.getElementById('cue').textContent") == "Ready?"
-    page.key(" ")
-    page.until("document.getElementById('cue').textContent === 'Hold 50 %, steady'")
-    page.open(server.url.replace("/#", "/feedback?level=500#"))
-    page.until("document.getElementById('left').textContent.includes('allowed is 1 to 100')")
-    page.close()
-    assert [e for e in page.errors if "400" not in e] == []
+    plan = "/feedback?level=50&hold=10&rest=1&ramp=1&full=300#"
+    with Browser(server.url.replace("/#", plan)) as page:
+        page.until("document.getElementById('cue').textContent === 'Ready?'")
+        page.key(" ")
+        page.until("document.getElementById('cue').textContent === 'Hold 50 %, steady'")
+        page.open(server.url.replace("/#", "/feedback?level=500#"))
+        page.until("document.getElementById('left').textContent.includes('allowed is 1 to 100')")
+        assert [e for e in page.errors if "400" not in e] == []
 
 
 @BROWSER
 def test_without_the_token_nothing_is_shown(server: Server, run: Made) -> None:
-    page = Browser(server.url.partition("#")[0])
-    page.until("document.getElementById('state').textContent.includes('does not let this page in')")
-    assert facts(page)["steps"] == 0
-    page.close()
-    shown = Browser(server.url)
-    shown.until(UP)
-    assert shown.ask("location.href").endswith("/")  # the token is not left in the address
-    shown.close()
+    with Browser(server.url.partition("#")[0]) as page:
+        page.until(
+            "document.getElementById('state').textContent.includes('does not let this page in')")
+        assert facts(page)["steps"] == 0
+    with Browser(server.url) as shown:
+        shown.until(UP)
+        assert shown.ask("location.href").endswith("/")  # the token is not left in the address

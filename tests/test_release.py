@@ -417,7 +417,8 @@ def test_an_onboard_program_is_one_file(tmp_path: Path) -> None:
     (tmp_path / "onboard/__main__.py").write_text(
         "import sys\nimport spikewire\nprint(spikewire.__version__, sys.argv[1:])\nsys.exit(3)\n")
     (tmp_path / "onboard.pyz").write_bytes(release.zipapp(tmp_path))
-    done = subprocess.run([sys.executable, "-I", str(tmp_path / "onboard.pyz"), "status"],
+    # -S: an editable installation of this package would come before the file
+    done = subprocess.run([sys.executable, "-IS", str(tmp_path / "onboard.pyz"), "status"],
                           capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("9 ['status']\n", 3)
     with zipfile.ZipFile(tmp_path / "onboard.pyz") as packed:

@@ -204,7 +204,7 @@ def broken(checks: Checks, args: argparse.Namespace, out: Path, key: Path) -> di
     return rows
 
 
-CHAPTERS = {"emulated": emulated, "native": native, "broken": broken}
+CHAPTERS = {"native": native, "emulated": emulated, "broken": broken}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -78,7 +78,7 @@ requestAnimationFrame(frame);
 
 function words(t) {
   const [kind, , stop] = stageAt(t), over = began !== null && t >= plan.seconds;
-  let cue = began === null ? (live ? "Ready?" : "Waiting for the signal") : over ? "Done. Thank you" : plan.words[kind];
+  let cue = began === null ? (live && last !== null ? "Ready?" : "Waiting for the signal") : over ? "Done. Thank you" : plan.words[kind];
   if (began !== null && !over && !live) cue = "The signal is lost; relax";
   cue = cue[0].toUpperCase() + cue.slice(1);
   if (cue !== previous) { previous = cue; $("cue").textContent = cue; }
