@@ -56,9 +56,8 @@ class Table:
         """JSON, and the page beside it."""
         content = json.dumps({"machine": machine, "rows": self.rows}, indent=1) + "\n"
         write_durably(path, lambda file: file.write(content.encode()))
-        facts = ", ".join(f"{k} {v}" for k, v in machine.items())
         page.write_page(path.with_suffix(".html"), "spikewire: benchmarks", [
-            ("Machine", page.note(facts)),
+            ("Machine", page.facts(list(machine.items()))),
             *((title, page.table(*split(self.cells(title))) + self.plot(title))
               for title in self.titles())])
 

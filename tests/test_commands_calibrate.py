@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from report_world import read, regular
 
 from spikewire.commands import calibrate
-from spikewire.io.npz import write_recording
+from spikewire.io.npz import write_recording, write_trains
 from spikewire.io.replay import Replay
 from spikewire.runtime.clock import VirtualClock
-from spikewire.signals import Recording
+from spikewire.signals import Recording, SpikeTrains
 
 FS_HZ = 2048.0
+TRAINS = SpikeTrains(regular(6, 12), FS_HZ)
 PLAN = ["--hold", "10", "--ramp", "1", "--rest", "1", "--maximum", "0"]  # 14 s
 
 
@@ -36,7 +38,9 @@ class Stages:
         for path in map(Path, out):
             if name == "train":
                 path.mkdir()
-                (path / "labels.npz").write_bytes(b"labels")
+                write_trains(path / "labels.npz", TRAINS)
+            elif path.suffix == ".npz":
+                write_trains(path, TRAINS)
             else:
                 path.write_bytes(f"{name} {path.name}".encode())
         f1 = self.f1.get(Path(words[0]).stem, [0.5])
@@ -82,6 +86,12 @@ def test_one_command_from_electrodes_to_bundle(
     report = json.loads((tmp_path / "x.calibration" / "report.json").read_bytes())
     assert report["hold_out_s"] == "9.5:12"
     assert report["f1_linear"] == [0.9] * 6
+    page = tmp_path / "x.calibration" / "report.html"
+    assert f"page: {page}" in said
+    assert report["report"] == str(page)
+    text = read(page).text
+    assert "Good enough to use: 6 of 6" in text
+    assert f"mu-calibrate --source replay:{tmp_path / 'in.npz'} --out" in text
 
 
 def test_an_interrupted_one_goes_on_where_it_stopped(
@@ -128,6 +138,7 @@ def test_a_poor_decoder_is_not_installed(
     said = capsys.readouterr().out
     assert "Not good enough to use: 1 of 3" in said
     assert "not installed" in said
+    assert "Not good enough to use" in read(tmp_path / "x.calibration" / "report.html").text
     assert not (tmp_path / "x.mub").exists()
 
 
@@ -142,6 +153,7 @@ def test_a_bundle_that_is_there_is_fitted_not_replaced_by_a_new_one(
     assert (tmp_path / "x.mub").read_bytes() == b"adapt fitted.mub"
     assert (tmp_path / "x.1.mub").read_bytes() == b"monday"
     assert "+2 mm along" in capsys.readouterr().out
+    assert "F1 of the bundle (fitted)" in read(tmp_path / "x.calibration" / "report.html").text
     # A second time: the finished calibration's folder is kept, too.
     assert go() == 0
     assert (tmp_path / "x.2.mub").read_bytes() == b"adapt fitted.mub"

@@ -15,6 +15,9 @@ import pytest
 pytest.importorskip("scipy")
 pytest.importorskip("tomllib")
 
+from report_world import EVIL, read
+from test_report_training import UNIT, made
+
 from spikewire.commands import decompose, export, score, train
 from spikewire.io import read_trains
 from spikewire.io.npz import write_trains
@@ -35,6 +38,8 @@ def files(tmp_path: Path, synthetic, recording_path, monkeypatch) -> Path:
     write_trains("one.npz", SpikeTrains(synthetic.truth.times[:1], 2048.0))
     write_trains("late.npz", SpikeTrains([np.array([10**9])] * 4, 2048.0))
     Path("empty.npz").write_bytes(b"")
+    Path("same.html").symlink_to("good.npz")
+    Path("trains.html").symlink_to("trains.npz")
     Path("bad.toml").write_text("colour = 1")
     Path("taken").mkdir()
     Path("folder.npz").mkdir()
@@ -67,6 +72,11 @@ def files(tmp_path: Path, synthetic, recording_path, monkeypatch) -> Path:
     ("mu-decompose good.npz --out x.npz --seed -1", "--seed is -1"),
     ("mu-decompose good.npz --out good.npz", "is the input"),
     ("mu-decompose good.npz --out folder.npz", "is a folder"),
+    ("mu-decompose good.npz --out x.npz --report x.txt", "ends in .html"),
+    ("mu-decompose good.npz --out x.npz --report no/x.html", "no such folder"),
+    ("mu-decompose good.npz --out x.npz --report same.html", "same.html: is the input"),
+    ("mu-score trains.npz trains.npz --report x.npz", "ends in .html"),
+    ("mu-score trains.npz other.npz --report trains.html", "trains.html: is the input"),
     ("mu-train good.npz --labels trains.npz --out x --seed -1", "--seed is -1"),
     ("mu-train good.npz --labels trains.npz --out no/x", "no: no such folder"),
     ("mu-train good.npz --labels trains.npz --units -1 --out x", "allowed are 0 to 3"),
@@ -127,6 +137,23 @@ def test_decompose_and_score_give_figures(files: Path, capsys: pytest.CaptureFix
     assert "mean F1 0.9" in capsys.readouterr().out or figures["f1"] == 1
 
 
+def test_pages_say_what_was_found_and_where_they_are(files: Path, capsys) -> None:
+    hostile = EVIL.replace("/", "_") + ".npz"
+    Path(hostile).write_bytes(Path("good.npz").read_bytes())
+    words = [hostile, "--out", "x.npz", "--rounds", "1"]
+    assert MAINS["mu-decompose"]([*words, "--report", "d.html"]) == 0
+    assert capsys.readouterr().out.endswith("page: d.html\n")
+    text = read(Path("d.html")).text
+    assert "Action potentials" in text
+    assert hostile in text  # in the command
+    words = ["x.npz", "trains.npz", "--match", "--report", "s.html"]
+    assert MAINS["mu-score"](words) == 0
+    assert capsys.readouterr().out.endswith("page: s.html\n")
+    assert "x.npz against trains.npz" in read(Path("s.html")).text
+    assert MAINS["mu-score"]([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["report"] == "s.html"
+
+
 def test_scores_against_more_units_count_the_found_ones(files: Path, capsys) -> None:
     trains = read_trains("trains.npz")
     write_trains(Path("some.npz"), SpikeTrains(trains.times[2:0:-1], trains.fs_hz))
@@ -171,18 +198,21 @@ def test_the_model_folder_holds_the_labels_that_it_decodes(
 
     def fit(recording, trains, *_: object) -> SimpleNamespace:
         seen.append(trains)
-        part = {"f1": 0.9, "f1_worst": 0.8}
-        return SimpleNamespace(facts={
-            "validation": {"network": part, "linear": part}, "decoder": "linear", "weights": 1,
-            "n_mu": len(trains), "loading": 0.1, "seed": 0})
+        facts = made(decoder="linear", n_mu=len(trains))
+        for part in ("network", "linear"):
+            facts["validation"][part]["per_unit"] = [UNIT] * len(trains)
+        return SimpleNamespace(facts=facts,
+                               front=SimpleNamespace(thresholds=[0.5] * len(trains)))
 
     monkeypatch.setattr(work, "fit", fit)
-    monkeypatch.setattr(model, "save", lambda folder, made: folder.mkdir())
+    monkeypatch.setattr(model, "save", lambda folder, made: folder.mkdir(exist_ok=True))
     real = [t + 16 for t in synthetic.truth.times]
     write_trains("five.npz", SpikeTrains([np.arange(500, 40000, 170), *real], 2048.0))
     assert MAINS["mu-train"](["good.npz", "--labels", "five.npz", "--out", "x"]) == 0
-    assert "left out, since no filter follows them to F1 0.95: unit 0 (0." in \
-        capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "left out, since no filter follows them to F1 0.95: unit 0 (0." in out
+    assert "page: x/report.html" in out
+    assert "mu-train good.npz --labels five.npz --out x" in read(Path("x/report.html")).text
     kept = read_trains("x/labels.npz")
     assert [t.tolist() for t in kept.times] == [t.tolist() for t in real]
     assert len(seen[0]) == 4
@@ -191,6 +221,8 @@ def test_the_model_folder_holds_the_labels_that_it_decodes(
     said = json.loads(capsys.readouterr().out)  # numbers are those of the labels
     assert said["units"] == [3]
     assert list(said["left_out"]) == ["0"]
+    assert said["report"] == "y/report.html"
+    assert MAINS["mu-train"](["good.npz", "--labels", "five.npz", "--out", "x"]) == 0  # and again
 
 
 def test_one_output_for_each_recording(files: Path, capsys) -> None:

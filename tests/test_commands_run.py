@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -18,6 +19,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("onnxruntime")
+
+from report_world import read
 
 from spikewire.bundle import arm_id, read_bundle
 from spikewire.io import read_trains
@@ -52,6 +55,7 @@ def files(tmp_path: Path, bundle_path: Path, recording_path: Path, synthetic) ->
     (tmp_path / "good.npz").write_bytes(recording_path.read_bytes())
     (tmp_path / "empty.npz").write_bytes(b"")
     (tmp_path / "there.mcap").write_bytes(b"a log of yesterday")
+    (tmp_path / "same.html").symlink_to("good.npz")
     with_gain(tmp_path / "loud.mcap", 1e6)
     emg = synthetic.recording.emg[:8192]
     holed = emg.copy()
@@ -117,6 +121,9 @@ def test_two_grids_decode_as_each_alone(files: Path, synthetic, monkeypatch, cap
     ("good.mub --source replay:good.npz --status now.txt", "ends in .json"),
     ("good.mub --source replay:good.npz --status no/s.json", "no such folder"),
     ("good.mub --source replay:good.npz --trains good.npz", "is the input"),
+    ("good.mub --source replay:good.npz --report page.txt", "ends in .html"),
+    ("good.mub --source replay:good.npz --report no/p.html", "no such folder"),
+    ("good.mub --source replay:good.npz --report same.html", "same.html: is the input"),
     ("good.mub --source replay:good.npz?span=5:99", "span 5:99 s"),
     ("good.mub --source replay:good.npz --link serial:/dev/no-such-port", "/dev/no-such-port"),
     ("good.mub --source replay:good.npz --link pigeon:", "pigeon"),
@@ -153,6 +160,57 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert err.startswith("mu-run: ")
     assert expected in err
     assert {name: (files / name).read_bytes() for name in os.listdir(files)} == before
+
+
+def run_here(words: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> int:
+    """mu-run in this process, whose signal handlers come back."""
+    from spikewire.commands import run
+
+    monkeypatch.chdir(folder)
+    kept = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    code = run.main(words.split())
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+    return code
+
+
+def test_a_page_tells_of_the_run_once_it_has_ended(files: Path, monkeypatch, capsys) -> None:
+    words = "good.mub --source replay:good.npz?span=2:4 --link null: --report p.html"
+    assert run_here(f"{words} --record r.mcap --trains t.npz", monkeypatch, files) == 0
+    assert capsys.readouterr().out.endswith("page: p.html\n")
+    text = read(files / "p.html").text
+    assert "only a log has it" not in text
+    assert "amplifier and transport" in text
+    assert f"mu-run {shlex.join(words.split())}" in text
+    assert read_bundle("good.mub").sha256 in text
+    assert run_here(f"{words} --pace max --json", monkeypatch, files) == 0
+    assert json.loads(capsys.readouterr().out)["report"] == "p.html"
+    text = read(files / "p.html").text
+    assert "latency was not measured" in text
+    assert "only a log has it" in text
+
+
+def test_a_run_that_failed_has_a_page_too(files: Path, monkeypatch, capsys) -> None:
+    from spikewire.link.transport import LinkError
+    from spikewire.runtime.loop import Loop
+
+    def lost(*_: object) -> None:
+        raise LinkError("the cable was pulled")
+
+    monkeypatch.setattr(Loop, "run", lost)
+    words = "good.mub --source replay:good.npz --report p.html"
+    assert run_here(words, monkeypatch, files) == 2
+    assert "the cable was pulled" in capsys.readouterr().err
+    assert "A run on replay:good.npz" in read(files / "p.html").text
+    monkeypatch.setattr("spikewire.report.running.write", full)
+    assert run_here(words, monkeypatch, files) == 2
+    err = capsys.readouterr().err
+    assert "warning: p.html was not written: " in err
+    assert err.endswith("mu-run: the cable was pulled\n")
+
+
+def full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def test_a_bundle_in_a_loop_until_the_time_is_over(files: Path, monkeypatch, capsys) -> None:
@@ -363,7 +421,7 @@ def test_real_pace_and_greatest_pace_give_the_same_spikes(files: Path) -> None:
 
 
 def test_people_read_what_upkeep_did() -> None:
-    from spikewire.commands.run import upkeep_line
+    from spikewire.commands.run_ended import upkeep_line
 
     still = {"along_mm": 0.0, "around_mm": 0.0, "velocity": 1.0}
     did = {"swaps": 2, "bad_channels": [3, 9], "muted": [], "ended": False}

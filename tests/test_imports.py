@@ -79,10 +79,16 @@ OURS = {
     "guide": {"signals"},
     "calibrate": {"signals", "guide"},
     "report.screen": {"capture", "guide"},
+    "report.decomposition": {"signals", "score", "report"},
+    "report.scoring": {"signals", "score", "report"},
+    "report.calibration": {"signals", "guide", "report"},
+    "report.story": {"io", "link.table"},
+    "report.running": {"signals", "link.load", "link.table", "monitor.words", "report"},
     "onboard.*": {"onboard"},  # goes to boards by itself: nothing else of ours
     "remote": {"signals"},
     "deploy": {"signals", "onboard", "remote"},
-    "report.*": {"signals", "durable", "io", "report"},
+    "report.demo": {"io", "report"},
+    "report.*": {"signals", "durable", "report"},
     "study.jobs": {"signals", "durable"},
     "study.robustness": {"signals", "score", "decompose", "separate", "simulate", "io",
                          "recipe", "crossfit", "study"},
@@ -190,7 +196,9 @@ def test_the_runtime_starts_without_training_packages() -> None:
     code = (
         "import sys\n"
         + "".join(f"import spikewire.{n}\n" for n in names)
-        + "".join(f"import spikewire.commands.{n}\n" for n in ("run", "link", "adapter", "doctor"))
+        + "".join(f"import spikewire.commands.{n}\n"
+                  for n in ("run", "run_ended", "link", "adapter", "doctor"))
+        + "import spikewire.report.ran, spikewire.report.running\n"
         + "print([m for m in ('tensorflow', 'keras', 'scipy', 'onnx', 'onnxruntime', 'tf2onnx') "
         "if m in sys.modules])"
     )

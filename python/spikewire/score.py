@@ -212,6 +212,26 @@ def cst_correlation(
     return {"lag0": mean_known(lag0), "best_lag": mean_known(best), "whole": mean_known([whole])}
 
 
+def confusion(
+    predicted: Sequence[Times], reference: Sequence[Times], fs_hz: float
+) -> NDArray[np.int64]:
+    """Which unit was taken for which: discharges in common within 1 ms, every unit with every unit.
+
+    Each pair has its own lag, so that units that changed places, or became one, are seen; two
+    trains that have nothing to do with each other still share a few percent by chance.
+
+    Returns
+    -------
+    int64 (reference units, predicted units)
+    """
+    tolerance = int(MILLISECOND_S * fs_hz)
+    out = np.zeros((len(reference), len(predicted)), np.int64)
+    for i, r in enumerate(reference):
+        for j, p in enumerate(predicted):
+            out[i, j] = common(r, p - best_lag(r, p), tolerance)
+    return out
+
+
 def match(predicted: Sequence[Times], reference: Sequence[Times]) -> list[tuple[int, float]]:
     """For each reference unit, the predicted unit that agrees best and the rate of agreement."""
     out = []

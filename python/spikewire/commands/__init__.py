@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,13 @@ def _guarded(name: str, work: Callable[[], int]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"{name}: {where}{error.strerror or error}", file=sys.stderr)
     return BAD_INPUT
+
+
+def parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options, with the command line as it was typed in `typed`, for who reports it."""
+    args = parser.parse_args(argv)
+    args.typed = shlex.join([parser.prog, *(sys.argv[1:] if argv is None else argv)])
+    return args
 
 
 def printable(text: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from spikewire.commands import call, check_out, guarded, write_report
+from spikewire.commands import call, check_out, guarded, parsed, write_report
 
 STEPS = 800  # of training, as in mu-demo; the recipe's are --steps 3000
 EXIT = {"good": 0, "usable": 0, "poor": 1}
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
-    args = parser().parse_args(argv)
+    args = parsed(parser(), argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up chatter
     return guarded("mu-calibrate", lambda: run(args))
 
@@ -137,9 +137,31 @@ def run(args: argparse.Namespace) -> int:
                     "recording": str(path), "out": None}
     if word != "poor" and made["candidate"]:
         facts["out"], facts["before"] = str(out), install(Path(made["candidate"]), out)
+    facts["report"] = str(folder / "report.html")
     write_report(folder / "report.json", facts)
+    write_page(args, plan, folder, facts, recording)
     show(facts, args)
     return EXIT[word]
+
+
+def write_page(args: argparse.Namespace, plan: Any, folder: Path, facts: dict[str, Any],
+               recording: Any) -> None:
+    """The verdict and what it stands on, as a page in the calibration's folder."""
+    from spikewire.calibrate import examine
+    from spikewire.io import read_trains
+    from spikewire.report import calibration, ran
+
+    held_out = None
+    if facts["what"] == "new":
+        held_out = read_trains(folder / "auto.npz"), read_trains(folder / "model" / "labels.npz")
+    calibration.write(
+        Path(facts["report"]),
+        calibration.Calibrated(facts, plan, recording, read_trains(folder / "labels.npz"),
+                               [(f.what, f.remedy) for f in examine(recording, plan)], held_out),
+        args.source, ran.section(args.typed, [
+            ("plan", f"{plan.contractions} x {plan.hold_s:g} s at {plan.level:g} %, ramps of "
+                     f"{plan.ramp_s:g} s"), ("grid", args.grid or "not named"),
+            ("seed", args.seed), ("steps of training", args.steps)]))
 
 
 def record(args: argparse.Namespace, plan: Any, folder: Path) -> None:
@@ -297,6 +319,7 @@ def show(facts: dict[str, Any], args: argparse.Namespace) -> None:
         print(f"{args.out} stays as it is")
     else:
         print(f"not installed; what was made is in {Path(facts['recording']).parent}")
+    print(f"page: {facts['report']}")
 
 
 if __name__ == "__main__":

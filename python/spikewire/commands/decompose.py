@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from pathlib import Path
+from typing import Any
 
-from spikewire.commands import check_out, check_seed, guarded, progress
+from spikewire.commands import check_out, check_seed, guarded, parsed, progress
 from spikewire.signals import InputError
 
 
@@ -29,6 +31,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--min-sil", type=float, default=Settings.min_sil,
                    help=f"smallest silhouette (default {Settings.min_sil:g}); the CoV of ISI may "
                         f"reach {Settings.max_cov_isi:g}")
+    p.add_argument("--report", metavar="PAGE.html",
+                   help="write a page: units, discharges and rates, action potentials, drive")
     p.add_argument("--any-rms", action="store_true", help="accept an implausible amplitude")
     p.add_argument("--json", action="store_true", help="print the result as JSON")
     return p
@@ -36,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
-    return guarded("mu-decompose", lambda: run(parser().parse_args(argv)))
+    return guarded("mu-decompose", lambda: run(parsed(parser(), argv)))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     outs = [check_out(out, ".npz", *args.recording) for out in args.out]
     if len(set(outs)) != len(outs):
         raise InputError("two --out are the same file; give one for each recording")
+    page = check_out(args.report, ".html", *args.recording) if args.report else None
     recordings = [read_recording(r, args.any_rms) for r in args.recording]
     started = time.monotonic()
     settings = Settings(rounds=args.rounds, min_sil=args.min_sil, seed=args.seed)
@@ -78,17 +83,31 @@ def run(args: argparse.Namespace) -> int:
             "pnr_db": float(first.pnr_db[k]), "cov_isi": float(first.cov_isi[k]),
             "rate_hz": sum(max(len(t) - 1, 0) for t in times) / max(active, 1 / fs),
         })
+    seconds = round(time.monotonic() - started, 1)
+    if page:
+        write_page(args, page, list(zip(recordings, made, strict=True)), seconds)
     if args.json:
-        print(json.dumps({"units": units, "seconds": round(time.monotonic() - started, 1),
-                          "out": [str(out) for out in outs]}))
+        print(json.dumps({"units": units, "seconds": seconds, "out": [str(out) for out in outs]}
+                         | ({"report": str(page)} if page else {})))
         return 0
-    print(f"{len(units)} motor units in {time.monotonic() - started:.0f} s -> "
-          f"{', '.join(map(str, outs))}")
+    print(f"{len(units)} motor units in {seconds:.0f} s -> {', '.join(map(str, outs))}")
     print("unit  discharges  rate/s   SIL  PNR dB  CoV ISI")
     for u in units:
         print(f"{u['unit']:4d}  {u['discharges']:10d}  {u['rate_hz']:6.1f}  {u['sil']:.2f}  "
               f"{u['pnr_db']:6.1f}  {u['cov_isi']:7.2f}")
+    if page:
+        print(f"page: {page}")
     return 0
+
+
+def write_page(args: argparse.Namespace, page: Path, pairs: list[Any], seconds: float) -> None:
+    """Write the page of --report."""
+    from spikewire.report import decomposition, ran
+
+    first = pairs[0][1]
+    decomposition.write(page, pairs, ran.section(args.typed, [
+        ("method", first.method), ("rounds", args.rounds), ("least SIL", f"{args.min_sil:g}"),
+        ("seconds", seconds)]))
 
 
 if __name__ == "__main__":

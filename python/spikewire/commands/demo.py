@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from spikewire.commands import call, guarded, tool
+from spikewire.commands import call, guarded, parsed, tool
 
 STEPS = 800  # of training; the recipe's 3000 would double the demo's time
 LEAD_S, TAIL_S = 0.15, 0.05  # signal around the block, so that its first and last bin are decoded
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
-    args = parser().parse_args(argv)
+    args = parsed(parser(), argv)
     return guarded("mu-demo", lambda: run(args))
 
 
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
 
     rows = demo_report.rows(facts)
     demo_report.show(rows, scores)
-    page = demo_report.write(out, facts, rows)
+    page = demo_report.write(out, facts, rows, args.typed)
     print(f"\npage: {page}   everything else: {out}/   {facts['seconds']:.0f} s in all")
     return demo_report.verdict(facts)
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from spikewire.commands import check_out, guarded
+from spikewire.commands import check_out, guarded, parsed
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,6 +53,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--no-upkeep", action="store_true",
                    help="leave filters and scales as the bundle has them")
     p.add_argument("--trains", metavar="OUT.npz", help="write the decoded spike trains")
+    p.add_argument("--report", metavar="PAGE.html", help="write a page once the run has ended: "
+                   "latency by stage, states, links, drive; with --record all of it over time")
     p.add_argument("--status", metavar="FILE", help="replace FILE twice a second: state, steps, "
                    "age; best in memory: /run/spikewire/status.json")
     p.add_argument("--monitor", action="append", default=[], metavar="WAY",
@@ -66,49 +68,47 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point."""
     # Before numpy is loaded: its matrix products must not spin up threads on a shared board.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    args = parser().parse_args(argv)
+    args = parsed(parser(), argv)
     return guarded("mu-run", lambda: run(args))
 
 
 def run(args: argparse.Namespace) -> int:
     """Open everything, then run the loop until the source ends or a signal comes."""
-    from spikewire.io.npz import write_trains
+    from spikewire.commands.run_ended import Ended
     from spikewire.runtime.status import Status
 
     replayed = args.source.partition(":")[2].partition("?")[0]
     trains_out = check_out(args.trains, ".npz", replayed) if args.trains else None
     status = check_out(args.status, ".json", replayed, *args.bundle) if args.status else None
+    page = check_out(args.report, ".html", replayed, *args.bundle) if args.report else None
     stop = Stop()
-    with ExitStack() as opened:
-        loop = assemble(args, opened)
-        stop.clock, stop.until = loop.clock, args.duration and loop.clock.now() + args.duration
-        names = ", ".join(dict.fromkeys(d.engine.name for d in loop.decoders))
-        print(f"mu-run: {names}, {args.source}, arm id {loop.guard.arm_id:08x}",
-              file=sys.stderr, flush=True)
-        opened.callback(Status(loop, status).close)
-        granted = settle(args)
-        started = time.perf_counter()
-        if loop.notifier.listens and not loop.links:
-            print("mu-run: warning: no --link, so no frame can tell the service manager that this "
-                  "run is ready; add --link null: at least", file=sys.stderr)
-        if loop.source.note:
-            print(f"mu-run: note: {loop.source.note}", file=sys.stderr)
-        try:
-            loop.run(stop)
-        finally:  # what was decoded before a link went away counts, too
-            if loop.publisher and loop.publisher.failed:
-                print(f"mu-run: warning: monitors heard nothing more after "
-                      f"{loop.publisher.published} steps: {loop.publisher.failed}",
-                      file=sys.stderr)
-            summary = loop.summary() | {
-                "realtime": granted, "loop_s": round(time.perf_counter() - started, 3)}
-            if trains_out and loop.spool:
-                write_trains(trains_out, loop.spool.trains(
-                    summary["n_mu"], loop.source.fs_hz, names))
-    if args.pace == "max":  # on a clock that stands still while the machine computes
-        summary |= dict.fromkeys(("age_ms", "decode_delay_ms", "compute_ms"))
-    show(summary, args.json)
+    with Ended(args, page) as ended:  # its page comes when all is closed, and told
+        with ExitStack() as opened:
+            loop = assemble(args, opened)
+            stop.clock, stop.until = loop.clock, args.duration and loop.clock.now() + args.duration
+            names = ", ".join(dict.fromkeys(d.engine.name for d in loop.decoders))
+            print(f"mu-run: {names}, {args.source}, arm id {loop.guard.arm_id:08x}",
+                  file=sys.stderr, flush=True)
+            opened.callback(Status(loop, status).close)
+            granted = settle(args)
+            started = time.perf_counter()
+            say(loop)
+            try:
+                loop.run(stop)
+            finally:  # what was decoded before a link went away counts, too
+                seconds = round(time.perf_counter() - started, 3)
+                ended.keep(loop, trains_out, {"realtime": granted, "loop_s": seconds})
+        show(ended.summary, args.json)
     return 0
+
+
+def say(loop: Any) -> None:
+    """What somebody should know of a run that begins."""
+    if loop.notifier.listens and not loop.links:
+        print("mu-run: warning: no --link, so no frame can tell the service manager that this "
+              "run is ready; add --link null: at least", file=sys.stderr)
+    if loop.source.note:
+        print(f"mu-run: note: {loop.source.note}", file=sys.stderr)
 
 
 def settle(args: argparse.Namespace) -> dict[str, Any] | None:
@@ -280,24 +280,10 @@ def read_bundle_on(word: str) -> tuple[Any, tuple[int, int] | None]:
     return read_bundle(path), (int(first), int(last) + 1)
 
 
-def upkeep_line(u: dict[str, Any]) -> str:
-    """What was done to the filters while the loop ran."""
-    words = [f"filters solved again {u['swaps']} times"]
-    for what, now, usual in (("grid {:+g} mm along", u["along_mm"], 0),
-                             ("grid {:+g} mm around", u["around_mm"], 0),
-                             ("velocity x {:g}", u["velocity"], 1)):
-        if now != usual:
-            words.append(what.format(now))
-    for what, which in (("bad channels", u["bad_channels"]), ("muted units", u["muted"])):
-        if which:
-            words.append(f"{what} {', '.join(map(str, which))}")
-    if u["ended"]:
-        words.append("ENDED EARLY: its process died or hung, the last filters stay")
-    return "upkeep        " + "; ".join(words)
-
-
 def show(summary: dict[str, Any], as_json: bool) -> None:
     """Print the summary."""
+    from spikewire.commands.run_ended import upkeep_lines
+
     if as_json:
         print(json.dumps(summary))
         return
@@ -311,10 +297,8 @@ def show(summary: dict[str, Any], as_json: bool) -> None:
             continue
         print(f"{name[:-3]:13s} p50 {v['p50']:6.2f}  p99 {v['p99']:6.2f}  max {v['max']:6.2f} ms")
     print(f"drive delay   {s['drive_delay_ms']:.0f} ms; states {s['states']}")
-    for bundle in s["bundles"]:
-        if bundle["upkeep"]:
-            print(upkeep_line(bundle["upkeep"])
-                  + (f" ({bundle['bundle']})" if len(s["bundles"]) > 1 else ""))
+    for line in upkeep_lines(s):
+        print(line)
     troubles = ", ".join(f"{k} {v}" for k, v in s["troubles"].items() if v)
     if troubles:
         print(f"source        {troubles}")

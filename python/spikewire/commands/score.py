@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from spikewire.commands import guarded
+from spikewire.commands import check_out, guarded, parsed
 
 
 def parser() -> argparse.ArgumentParser:
@@ -19,13 +19,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--span", default="", metavar="A:B", help="seconds to score (default: all)")
     p.add_argument("--match", action="store_true",
                    help="pair units by agreement, one to one; without a partner: counted only")
+    p.add_argument("--report", metavar="PAGE.html", help="write a page: each unit, which was taken "
+                   "for which, both trains and both drives")
     p.add_argument("--json", action="store_true", help="print the result as JSON")
     return p
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
-    args = parser().parse_args(argv)
+    args = parsed(parser(), argv)
     return guarded("mu-score", lambda: run(args))
 
 
@@ -40,11 +42,13 @@ def run(args: argparse.Namespace) -> int:
     from spikewire.io import read_trains
     from spikewire.signals import InputError, SpikeTrains, parse_spans
 
+    page = check_out(args.report, ".html", args.predicted, args.reference) if args.report else None
     predicted, reference = read_trains(args.predicted), read_trains(args.reference)
     if predicted.fs_hz != reference.fs_hz:
         raise InputError(f"{args.predicted} counts at {predicted.fs_hz:g} Hz, {args.reference} at "
                          f"{reference.fs_hz:g} Hz")
-    sizes = len(predicted), len(reference)
+    whole = predicted, reference
+    pairs = [(k, k) for k in range(len(reference))]
     if args.match:
         pairs = score.one_to_one(predicted.times, reference.times)
         if not pairs:
@@ -61,10 +65,18 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--span takes one span; score the others one by one")
     scores = score.score(predicted, reference, start, stop)
     cst = score.cst_correlation(predicted, reference, start, stop)
-    unpaired = {"predicted": sizes[0] - len(predicted), "reference": sizes[1] - len(reference)}
+    unpaired = {"predicted": len(whole[0]) - len(predicted),
+                "reference": len(whole[1]) - len(reference)}
     figures = score.table(scores) | {"cst": cst, "unpaired": unpaired}
+    if page:
+        from spikewire.report import ran, scoring
+
+        scoring.write(page, scoring.Compared(*whole, pairs, start, stop), figures,
+                      (args.predicted, args.reference),
+                      ran.section(args.typed, [("found by", predicted.method or whole[0].method),
+                                               ("reference", whole[1].method)]))
     if args.json:
-        print(json.dumps(figures))
+        print(json.dumps(figures | ({"report": str(page)} if page else {})))
         return 0
     print("unit  reference  found   F1    near  sens  prec  agree  1 ms   on time  err ms  lag")
     for k, s in enumerate(scores):
@@ -81,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"of the hits {figures['on_time']:.1%} within one sample; CST correlation, mean "
               f"removed: lag 0 {shown(cst['lag0'])}, best lag {shown(cst['best_lag'])}, "
               f"whole span {shown(cst['whole'])}")
+    if page:
+        print(f"page: {page}")
     return 0
 
 

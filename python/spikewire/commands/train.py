@@ -13,10 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spikewire.commands import check_parent, check_seed, guarded, progress, quiet
+from spikewire.commands import check_parent, check_seed, guarded, parsed, progress, quiet
 
 LABELS = "labels.npz"  # of the units that the decoder carries, in its order
-PARTS = {"logs", "model.json", "front.npz", "golden.npz", "network.weights.h5", LABELS}
+REPORT = "report.html"
+PARTS = {"logs", "model.json", "front.npz", "golden.npz", "network.weights.h5", LABELS, REPORT}
 
 
 @contextmanager
@@ -42,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--recipe", help="a .toml of models/ (default: the recommended decoder)")
     p.add_argument("--out", required=True,
                    help="model folder to make; its labels.npz holds the units decoded, for "
-                        "mu-score")
+                        "mu-score, its report.html says how it learned")
     p.add_argument("--hold-out", default="", metavar="A:B,...",
                    help="seconds that nothing may learn from, labels included")
     p.add_argument("--units", default="", metavar="K,...", help="train on these units only")
@@ -55,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
-    args = parser().parse_args(argv)
+    args = parsed(parser(), argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up chatter
     return guarded("mu-train", lambda: run(args))
 
@@ -130,10 +131,14 @@ def run(args: argparse.Namespace) -> int:
         folder.save(out, model)
         write_trains(out / LABELS, trains.only(units))
     facts = model.facts
+    from spikewire.report import training
+
+    training.write(out / REPORT, facts, model.front.thresholds, args.typed)
     if args.json:
         shown = ("validation", "decoder", "n_mu", "weights", "loading", "seed", "units", "left_out")
         print(json.dumps({k: facts[k] for k in shown}
-                         | {"seconds": round(time.monotonic() - started, 1)}, default=float))
+                         | {"seconds": round(time.monotonic() - started, 1),
+                            "report": str(out / REPORT)}, default=float))
         return 0
     rows = {k: facts["validation"][k] for k in ("network", "linear")}
     print(f"{facts['n_mu']} units, {facts['weights']} weights, "
@@ -145,6 +150,7 @@ def run(args: argparse.Namespace) -> int:
     for name, row in rows.items():
         print(f"{name:22s}  {row['f1']:.3f}  {row['f1_worst']:.3f}")
     print(f"chosen: {facts['decoder']}")
+    print(f"page: {out / REPORT}")
     return 0
 
 

@@ -220,6 +220,37 @@ def _step(path: Path, data: bytes) -> dict[str, Any]:
     return facts
 
 
+def entries(path: Path) -> Iterator[tuple[str, Any]]:
+    """What a log holds, in its order and one at a time, also one whose run was killed.
+
+    Yields
+    ------
+    ("about", dict), ("block", Block), ("step", dict); ("end", None) if the run came to its end
+
+    Raises
+    ------
+    InputError
+        Missing, damaged, or not a log.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such log")
+    about: dict[str, str] = {}
+    topics: dict[int, str] = {}
+    for record in _records(path):
+        match type(record).__name__:
+            case "Metadata" if record.name == "run":
+                about = record.metadata
+                yield "about", about
+            case "Channel":
+                topics[record.id] = record.topic
+            case "Footer":
+                yield "end", None
+            case "Message" if topics.get(record.channel_id) == "step":
+                yield "step", _step(path, record.data)
+            case "Message" if topics.get(record.channel_id) == "emg":
+                yield "block", _block(path, record.data, _facts(path, about)[2])
+
+
 @dataclass(frozen=True)
 class Played:
     """A log as the loop read it: gaps, repeated samples and lateness included.
@@ -246,30 +277,24 @@ def read_played(path: str | Path) -> Played:
     InputError
         Missing, damaged, or not a log.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such log")
     about: dict[str, str] = {}
-    topics: dict[int, str] = {}
     reads: list[list[Block]] = [[]]
     steps: list[dict[str, Any]] = []
     complete = False
-    for record in _records(path):
-        match type(record).__name__:
-            case "Metadata" if record.name == "run":
-                about = record.metadata
-            case "Channel":
-                topics[record.id] = record.topic
-            case "Footer":
+    for kind, value in entries(Path(path)):
+        match kind:
+            case "about":
+                about = value
+            case "end":
                 complete = True
-            case "Message" if topics.get(record.channel_id) == "step":
-                steps.append(_step(path, record.data))
+            case "step":
+                steps.append(value)
                 reads += [[]] if reads[-1] else []
-            case "Message" if topics.get(record.channel_id) == "emg":
-                reads[-1].append(_block(path, record.data, _facts(path, about)[2]))
+            case "block":
+                reads[-1].append(value)
     if not reads[0]:
         raise InputError(f"{path}: holds no samples; is it a log of mu-run --record?")
-    fs_hz, lsb_uv, _ = _facts(path, about)
+    fs_hz, lsb_uv, _ = _facts(Path(path), about)
     return Played([r for r in reads if r], fs_hz, lsb_uv, about, steps, complete)
 
 

@@ -7,11 +7,12 @@ here looks at a clock.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from spikewire.link.framing import frame
 from spikewire.link.profile import PROFILES, Payload
 from spikewire.link.table import COUNTS, UNITS_PER_BANK, Message
+from spikewire.link.transport import parse_uri
 
 STEP_HZ = 2048 / 20
 SERIAL_BITS = 10  # of a byte: start, eight, stop
@@ -102,6 +103,35 @@ def classic_bits_per_s(profile: str, units: int) -> float:
 def serial_bytes_per_s(profile: str, units: int) -> float:
     """Return what a profile takes of a serial line."""
     return sum(serial_bytes(m.size) * hz for m, hz in rates(profile, units))
+
+
+def wire_s(uri: str, units: Sequence[int]) -> float | None:
+    """How long one step's frames are on the wire of a link.
+
+    Parameters
+    ----------
+    uri : str
+        Of a link that was opened.
+    units : motor units of each bundle
+
+    Returns
+    -------
+    float, seconds; None where the URI does not say how fast the wire is
+    """
+    link = parse_uri(uri)
+    chosen = dict(link.query)
+    if link.scheme == "serial":
+        from spikewire.link.uart import DEFAULT_BAUD
+
+        profile, baud = chosen.get("profile", "full"), chosen.get("baud", "auto")
+        bits = SERIAL_BITS - 1 + int(chosen.get("stop", "1"))
+        size = sum(serial_bytes(m.size) for m in PROFILES[profile] if not m.every)
+        return len(units) * size * bits / int(DEFAULT_BAUD[profile] if baud == "auto" else baud)
+    if link.scheme == "slcan" and "bitrate" in chosen:
+        sent = [m for m in PROFILES[chosen.get("profile", "classic")] if not m.every]
+        return sum((math.ceil(n / UNITS_PER_BANK) if m is COUNTS else 1) * classic_bits(m.size)
+                   for m in sent for n in units) / int(chosen["bitrate"])
+    return None
 
 
 class Bucket:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from spikewire.report import page, plots
-from spikewire.signals import SpikeTrains
+from spikewire.report import latency, page, plots, ran, running, scoring
+from spikewire.report.latency import BUDGET_MS
+from spikewire.report.story import read_story
 
-BUDGET_MS = 80
 Facts = dict[str, Any]
 
 
@@ -37,7 +37,7 @@ def rows(facts: Facts) -> list[tuple[str, str]]:
         ("steps at real speed", f"{run['steps']} ({run['decoded']} decoded)"),
         ("missed steps / by an idle loop", f"{run['missed']} / {live['control']['missed']}"),
         ("age at transmission p50 / p99 / max", ms(run["age_ms"])),
-        (f"decode delay p50 / p99 / max, budget {BUDGET_MS} ms", ms(run["decode_delay_ms"])),
+        (f"decode delay p50 / p99 / max, budget {BUDGET_MS:g} ms", ms(run["decode_delay_ms"])),
         ("frames sent / received / bad", f"{run['links'][0]['sent']} / {link['frames_accepted']} / "
          f"{sum(link['frames_rejected'].values()) + link['gaps']}"),
         ("stale frames marked valid", str(link["stale_marked_valid"])),
@@ -70,40 +70,35 @@ def unit_rows(scores: Facts) -> list[tuple[str, str, str]]:
     return [(str(k), f"{n['f1']:.3f}", f"{lin['f1']:.3f}") for k, (n, lin) in enumerate(both)]
 
 
-def write(out: Path, facts: Facts, table_rows: list[tuple[str, str]]) -> Path:
+def write(out: Path, facts: Facts, table_rows: list[tuple[str, str]], command: str) -> Path:
     """Write the page from the run's own log and spike trains."""
     from spikewire.io import read_trains
-    from spikewire.io.runlog import read_log
 
-    block = facts["block_s"]
-    log = read_log(out / "live.mcap")
-    steps = [s for s in log.steps if s["age_ms"] is not None and s["end"]]
-    times = [s["end"] / log.fs_hz for s in steps]
-    drive = [float("nan") if s["drive"] is None else s["drive"] for s in steps]
-
-    def seconds(trains: SpikeTrains) -> list[Any]:
-        return [t / trains.fs_hz for t in trains.times]
-
-    decoded, reference = (seconds(read_trains(out / n)) for n in
-                          ("live_trains.npz", "model/labels.npz"))
+    run, block = facts["live"]["run"], facts["block_s"]
+    story = read_story(out / "live.mcap")
+    decoded, reference = (read_trains(out / n) for n in ("live_trains.npz", "model/labels.npz"))
+    start, stop = (round(s * reference.fs_hz) for s in block)
+    compared = scoring.Compared(decoded, reference, [(k, k) for k in range(len(reference))],
+                                start, stop)
+    look_ahead_ms = run["decode_delay_ms"]["p50"] - run["age_ms"]["p50"]
+    told = running.Ran(run, None, None, story, decoded, look_ahead_ms)
     sections = [
-        ("Result", page.table(("what", "figure"), table_rows)),
-        ("Raster", plots.raster(decoded, reference, tuple(block)) + page.note(
-            "Blue: decoded live. Orange: our own decomposition of the whole recording. The decoder "
-            "learned from labels that were estimated again without this block; which units there "
-            "are was found with it, so F1 is agreement with that decomposition, not accuracy.")),
-        ("Neural drive", plots.line(times, drive, "time (s)", "pulse/s") + page.note(
-            f"Spikes of all units per second, smoothed causally; it lags by "
-            f"{facts['live']['run']['drive_delay_ms']:.0f} ms.")),
-        ("Latency", plots.histogram([s["age_ms"] for s in steps], "age of the newest sample (ms)",
-                                    BUDGET_MS) + page.note(
-            "From acquisition of the newest sample to hand-over of its frame. The budget of 80 ms "
-            "also covers the look-ahead and the time on the wire.")),
-        ("F1 per motor unit", page.table(("unit", "network", "linear MU filter"),
-                                         unit_rows(facts["scores"]))),
+        ("Result", page.facts(table_rows) + page.note(
+            "The reference is our own decomposition of the whole recording. The decoder learned "
+            "from labels that were estimated again without this block; which units there are was "
+            "found with it, so F1 is agreement with that decomposition, not accuracy.")),
+        ("Latency by stage", latency.of_log(story, look_ahead_ms, running.wire_ms(run))
+         + plots.histogram(story.age_ms, "age of the newest sample (ms)", BUDGET_MS)),
+        ("F1 of network and linear filter", page.table(("unit", "network", "linear MU filter"),
+                                                       unit_rows(facts["scores"]))),
+        *scoring.sections(compared, facts["live"]["live_score"]),
+        ("States", running.states(told)), ("Drive as it was sent", running.drive(told)),
+        ran.section(command, [("engine", run["engine"]), ("arm id", run["arm_id"]),
+                              ("seconds", facts["seconds"])]),
     ]
     path = out / "demo.html"
-    page.write_page(path, f"spikewire demo: {facts['recording']}", sections)
+    page.write_page(path, f"spikewire demo: {facts['recording']}", sections,
+                    about=f"{block[0]:g} to {block[1]:g} s, decoded live at real speed")
     return path
 
 
@@ -116,7 +111,7 @@ def verdict(facts: Facts) -> int:
         and link["gaps"] == 0 and link["frames_accepted"] == run["links"][0]["sent"],
         "a stale frame was marked valid": link["stale_marked_valid"] == 0,
         "the paced and the fast run differ": live["identical"] or run["missed"] > 0,
-        f"decode delay exceeds {BUDGET_MS} ms": run["decode_delay_ms"]["p99"] <= BUDGET_MS,
+        f"decode delay exceeds {BUDGET_MS:g} ms": run["decode_delay_ms"]["p99"] <= BUDGET_MS,
     }
     broken = [words for words, kept in promises.items() if not kept]
     for words in broken:
