@@ -1,6 +1,6 @@
 """Damaged files through every reader: accepted or one clear line, within bounds of memory and time.
 
-    python benchmarks/fuzz_files.py 100000 [FORMAT ...]
+    python benchmarks/fuzz_files.py 100000 [FORMAT ...]    # docs/reports/fuzz_files.json
 
 A mutation flips, overwrites, cuts or repeats bytes, also inside what is packed, and of some tars
 the checksums are put right again, so that their content is reached. Whatever ends in anything but
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import resource
 import signal
@@ -25,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
+REPORT = ROOT / "docs/reports/fuzz_files.json"
 sys.path.insert(0, str(ROOT / "tests"))
 
 from containers import GR, device_xml, matlab73, otb4, otb_plus, tar, track_xml  # noqa: E402
@@ -290,18 +292,20 @@ def fuzz(name: str, count: int, seed: int = 1) -> dict[str, float]:
             finally:
                 signal.alarm(0)
             slowest = max(slowest, took)
-    return {"files": count, "accepted": accepted, "refused": count - accepted,
+    return {"accepted": accepted, "refused": count - accepted,
             "slowest_s": slowest, "peak_mb": peak_mb()}
 
 
 def main(count: int, names: list[str]) -> int:
+    """Fuzz each format; its row of the report is written when it is done."""
     for name in names or FORMATS:
+        CRASHES[0] = 0
         got = fuzz(name, count)
-        print(f"{name:11s} {got['files']:8d} files: {got['accepted']} accepted, {got['refused']} "
-              f"refused, slowest {got['slowest_s']:.2f} s, the process at most "
-              f"{got['peak_mb']:.0f} MB", flush=True)
-    if CRASHES[0]:
-        print(f"the HDF5 library crashed {CRASHES[0]} times, each in its own process")
+        row = {"files": count, **{k: round(v, 3) for k, v in got.items()},
+               "library_crashes": CRASHES[0]}
+        rows = json.loads(REPORT.read_text()) if REPORT.exists() else {}
+        REPORT.write_text(json.dumps(rows | {name: row}, indent=1) + "\n")
+        print(f"{name:11s} {json.dumps(row)}", flush=True)
     return 0
 
 

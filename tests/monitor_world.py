@@ -186,9 +186,15 @@ class Browser:
         self.open(url)
 
     def open(self, url: str) -> None:
-        """Go there."""
+        """Go there, until a key arrives: Chromium drops those of the first moments."""
         self.call("Page.navigate", url=url)
         self.until("location.href !== 'about:blank' && document.readyState === 'complete'")
+        self.ask("addEventListener('keydown', () => { globalThis.heard = true; })")
+        end = time.monotonic() + 40
+        while not self.ask("globalThis.heard === true"):
+            assert time.monotonic() < end, "no key arrives"
+            self.key("Shift")
+            time.sleep(0.05)
 
     def media(self, dark: bool, calm: bool = False) -> None:
         """What the person has set in the system."""
@@ -228,7 +234,7 @@ class Browser:
     def key(self, key: str, text: str = "") -> None:
         """Press a key."""
         code = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "End": 35, "Home": 36,
-                "ArrowLeft": 37, "ArrowRight": 39}.get(key, ord(key[0].upper()))
+                "ArrowLeft": 37, "ArrowRight": 39, "Shift": 16}.get(key, ord(key[0].upper()))
         more = {"text": text or key} if len(key) == 1 or text else {}
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code,
                   **more)

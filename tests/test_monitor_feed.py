@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from monitor_world import datagram
 
@@ -125,6 +126,7 @@ def test_a_log_without_steps_is_refused(tmp_path: Path) -> None:
 
 
 @settings(max_examples=25)
+@example([{"drives": [math.nextafter(float(np.finfo(np.float32).max), math.inf)]}])
 @given(st.lists(st.dictionaries(
     st.sampled_from(["step", "end", "now", "state", "faults", "age_ms", "drives", "units"]),
     st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

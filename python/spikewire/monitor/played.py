@@ -25,7 +25,7 @@ from spikewire.signals import STEP as STEP_SAMPLES
 from spikewire.signals import InputError
 
 NUMBER = {name: number for number, name in STATES.items()}
-U32 = 0xFFFFFFFF
+U32, F32 = 0xFFFFFFFF, float(np.finfo(np.float32).max)
 
 
 class _Teller:
@@ -119,8 +119,8 @@ class Log:
         """See Feed."""
 
 
-def _number(value: Any, low: float = -math.inf, high: float = math.inf) -> float:
-    """A number of a log, NaN if it is none."""
+def _number(value: Any, low: float = -F32, high: float = F32) -> float:
+    """A number of a log, NaN if it is none that fits a float32."""
     fine = type(value) in (int, float) and low <= value <= high
     return float(value) if fine else math.nan
 
