@@ -8,7 +8,7 @@ REF := build/reference
 
 ROBUST = $(BIN)/mu-study robustness
 .PHONY: demo test bench soak soak-engine soak-link soak-board soak-sources soak-monitor board-test \
-  fuzz reference lint clean
+  fuzz reference lint docs clean
 
 demo: $(READY)
 	$(BIN)/mu-demo $(if $(REC),--recording "$(REC)")
@@ -103,6 +103,16 @@ reference: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The documentation as a site; a warning is an error. To read it with its search:
+# python3 -m http.server -d build/site
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "build/site/index.html"
+
+$(VENV)/.docs: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[docs]'
+	@touch $@
 
 NATIVE := CMakeLists.txt $(wildcard runtime/src/* runtime/include/*)
 
