@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-savemat = pytest.importorskip("scipy.io").savemat
+matlab = pytest.importorskip("scipy.io")
+loadmat, savemat = matlab.loadmat, matlab.savemat
 
 from spikewire.io import read_recording, read_trains
 from spikewire.io.otb import kind
@@ -80,6 +81,17 @@ def test_spikes_are_moved_onto_the_peaks_of_their_source(tmp_path: Path) -> None
     truth = export(path)
     trains = read_trains(path)
     assert [t.tolist() for t in trains.times] == [truth["peaks"].tolist()]
+
+
+@pytest.mark.parametrize("height", [np.nan, np.inf, -np.inf, 1e31])
+def test_a_source_that_is_no_number_is_refused(tmp_path: Path, height: float) -> None:
+    path = tmp_path / "r.mat"
+    export(path)
+    content = {k: v for k, v in loadmat(path).items() if not k.startswith("_")}
+    content["Data"][0, 0][5, -1] = height
+    savemat(path, content)
+    with pytest.raises(InputError, match="a source of the decomposition holds what is no number"):
+        read_trains(path)
 
 
 def test_channels_and_units_are_told_apart_by_their_numbers(tmp_path: Path) -> None:

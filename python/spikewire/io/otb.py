@@ -19,6 +19,7 @@ from spikewire.signals import UNITS_UV, Floats, InputError, Recording, SpikeTrai
 
 UNIT = re.compile(r"\[\s*([^\]]*)\]\s*$")
 NUMBER = re.compile(r"\((\d+)\)\s*\[[^\]]*\]\s*$")  # of the electrode, or of the motor unit
+HIGHEST = 1e30  # of a source, whose height has no unit; sums of such stay finite
 SPIKES, SOURCES, AUXILIARY = "Decomposition of", "Source for decomposition of", "acquired data"
 
 
@@ -135,8 +136,12 @@ def read_trains(path: Path, ask: Ask = ANY) -> SpikeTrains:
     names = list(grids)
     chosen = pick(path, names, ask) if ask.grid else range(len(names))
     kept = {column for k in chosen for column in grids[names[k]]}
-    times = [on_peaks(data[:, spikes], data[:, source]) for spikes, source in pairs
-             if spikes in kept]
+    pairs = [pair for pair in pairs if pair[0] in kept]
+    for _, source in pairs:
+        if not (np.abs(data[:, source]) < HIGHEST).all():
+            raise InputError(f"{path}: a source of the decomposition holds what is no number or "
+                             f"{HIGHEST:g} and more; store the file again")
+    times = [on_peaks(data[:, spikes], data[:, source]) for spikes, source in pairs]
     return SpikeTrains(times, settle_rate(path, ask, rate), method="OTBiolab+")
 
 
