@@ -105,6 +105,12 @@ def tour(board: Board, checks: Checks, first: Path, second: Path, key: Path, wat
     steps = {x["step"]: x["state"] for x in lines if "step" in x}
     checks.add(f"{kind}: doctor", code in (0, 1) and steps.get("bundle") == "ok", seconds=took,
                exit_code=code, states=steps)
+    if kind == "native":  # ten seconds at real speed are beyond an emulator
+        code, lines, took, text = call(board, "bench", HOST)
+        found = {x["step"]: x for x in lines if "step" in x}
+        checks.add(f"{kind}: bench", code in (0, 1) and found["golden fp32"]["state"] == "ok"
+                   and found["latency"]["state"] != "n/a", seconds=took,
+                   said=[found[x]["evidence"] for x in ("golden fp32", "latency")])
     code, lines, took, text = call(board, "logs", HOST, "-n", "3")
     checks.add(f"{kind}: logs", code == 0 and text.strip(), seconds=took)
     board.cut()
