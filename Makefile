@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 REF := build/reference
 
 ROBUST = $(BIN)/mu-study robustness
-.PHONY: demo test bench soak soak-engine soak-link soak-board soak-sources soak-monitor board-test \
+.PHONY: demo test bench soak soak-engine soak-link soak-board soak-sources soak-monitor soak-docs board-test \
   fuzz reference lint docs clean
 
 demo: $(READY)
@@ -73,6 +73,12 @@ board-test: $(READY)
 soak-monitor: $(READY)
 	mkdir -p build/soak
 	$(BIN)/python benchmarks/soak_monitor.py --out docs/reports/monitor.json
+
+# What the documentation's test only reads because it takes minutes: simulate, decompose, train, export,
+# prune, as README and docs/train.md type them; 30 minutes.
+soak-docs: $(READY)
+	$(BIN)/python -m pytest tests/test_docs.py --slow-blocks -o timeout=7200 \
+	  -k "README.md or train.md"
 
 # A bad line: a hundred million frames through the receiver in C, a million through the one in Python.
 # Bad files: a hundred thousand of every format through its reader; an hour.

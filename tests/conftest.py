@@ -28,6 +28,13 @@ from spikewire.weights import weights_bin
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow-blocks", action="store_true",
+                     help="of the documentation, run also what takes minutes")
+
+
 FS_HZ = 2048.0
 CHANNELS, UNITS, DELAYS = 16, 4, 8
 BIN_START = 90  # look-ahead 20
