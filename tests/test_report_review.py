@@ -14,6 +14,7 @@ import time
 import zipfile
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,8 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from test_monitor_page import BROWSER  # skips where the monitor's packages are missing
+from monitor_world import CHROMIUM, Browser
 
-from monitor_world import Browser
 from spikewire import edits, separate
 from spikewire.commands import review as command
 from spikewire.decompose import decompose, sources
@@ -34,6 +34,8 @@ from spikewire.score import nearest
 from spikewire.separate import Settings
 from spikewire.signals import InputError, Recording, SpikeTrains
 
+BROWSER = pytest.mark.skipif(not CHROMIUM or not find_spec("websockets"),
+                             reason="needs Chromium and websockets")
 READY = "globalThis.spikewireReview && spikewireReview.facts().ready"
 EVIL = "</script><script>globalThis.evil=1</script>\"'<!--<img src=x onerror=alert(1)>"
 
@@ -171,6 +173,12 @@ def test_trains_of_another_recording_are_refused(
     assert not out.exists()
 
 
+def test_more_units_than_any_grid_shows_are_refused(synthetic) -> None:
+    trains = SpikeTrains([np.array([5000, 6000])] * 151, 2048.0)
+    with pytest.raises(InputError, match="151 units, a review takes up to 150"):
+        review.section(synthetic.recording, trains, "t")
+
+
 def test_units_without_discharges_are_shown(synthetic, found) -> None:
     trains = SpikeTrains([*found.times, np.zeros(0, np.int64)], found.fs_hz)
     _, html = review.section(synthetic.recording, trains)
@@ -234,6 +242,8 @@ def test_figures_after_random_edits_are_pythons(page: Browser, synthetic, found)
         height = made[k][np.array(maxima[k]) - start]
         high = np.array(maxima[k])[height > np.quantile(height, 0.5)]
         sample = int(rng.choice([*rng.choice(high, 3), *rng.choice(sorted(now[k]), 3)]))
+        # a peak within a millisecond of a discharge is that discharge
+        sample = next((t for d in (0, -1, -2, 1, 2) if (t := sample + d) in now[k]), sample)
         click(page, k, sample)
         now[k] ^= {sample}
         if rng.random() < 0.2:
@@ -292,8 +302,12 @@ def test_the_export_is_read_by_others_and_leads_back(
     said = json.loads(capsys.readouterr().out)
     assert said["same"]
     assert said["dropped"] == [2]
-    assert said["units"][0] == {"unit": 0, "now": 0, "added": 0, "deleted": 1,
-                                "discharges": len(found.times[0]) - 1}
+    first_unit = said["units"][0]
+    assert {k: first_unit[k] for k in ("unit", "now", "added", "deleted", "discharges")} == {
+        "unit": 0, "now": 0, "added": 0, "deleted": 1, "discharges": len(found.times[0]) - 1}
+    for k, unit in enumerate(said["units"]):  # the file's figures are those of Python
+        assert unit["sil"][1] == pytest.approx(back.sil[k], abs=2e-4)
+        assert unit["pnr_db"][1] == pytest.approx(back.pnr_db[k], abs=2e-3)
     # work goes on elsewhere: the record so far is shown, and a second round is added to it
     again = tmp_path / "again.html"
     assert command.main([words[0], str(path), "--out", str(again)]) == 0
@@ -362,7 +376,8 @@ def test_two_tabs_write_one_record_and_say_so(page: Browser, files: Path, found)
 def test_a_browser_that_keeps_nothing_is_said(
     page: Browser, files: Path, found, tmp_path: Path, how: str
 ) -> None:
-    spoil = {"absent": "Object.defineProperty(window, 'localStorage', {get() { throw new Error(); }})",
+    spoil = {"absent": "Object.defineProperty(window, 'localStorage',"
+                       " {get() { throw new Error(); }})",
              "full": "Storage.prototype.setItem = function (key) {"
                      " if (!key.endsWith('test')) throw new Error('full'); }"}[how]
     page.call("Page.addScriptToEvaluateOnNewDocument", source=spoil)
@@ -419,7 +434,7 @@ def test_keys_alone_do_everything(page: Browser, found) -> None:
 
 @BROWSER
 def test_odd_intervals_are_found_in_turn(page: Browser, found) -> None:
-    """A discharge taken out leaves an interval of twice the usual length, and there the key goes."""
+    """A discharge taken out leaves an interval twice as long, and there the key goes."""
     before = facts(page)["odd"]
     middle = len(found.times[0]) // 2
     click(page, 0, int(found.times[0][middle]))
@@ -456,7 +471,8 @@ def test_drag_boxes_and_wheel(page: Browser, found) -> None:
     assert (entry["action"], entry["samples"]) == ("delete", inside)
     page.call("Input.dispatchMouseEvent", type="mouseWheel", x=(left + right) / 2, y=bottom - 50,
               deltaX=0, deltaY=-250)
-    page.until(f"spikewireReview.facts().view[1] - spikewireReview.facts().view[0] < {stop - start}")
+    view = "spikewireReview.facts().view"
+    page.until(f"{view}[1] - {view}[0] < {stop - start}")
 
 
 @BROWSER
@@ -473,8 +489,8 @@ def test_screens_and_focus(page: Browser) -> None:
                                 " getComputedStyle(document.activeElement).outlineStyle]")))
     assert seen - {("BODY", "none")} == {(tag, "solid") for tag in
                                          ("BUTTON", "CANVAS", "DIV", "SUMMARY")}
-    unnamed = page.ask("[...document.querySelectorAll('#review button:not([hidden]), #review canvas')]"
-                       ".filter(e => e.offsetParent && !(e.textContent.trim() || e.ariaLabel)).length")
+    unnamed = page.ask("[...document.querySelectorAll('#review button, #review canvas')].filter("
+                       "e => e.offsetParent && !(e.textContent.trim() || e.ariaLabel)).length")
     assert unnamed == 0
 
 

@@ -76,7 +76,8 @@ def figures(source: Floats, peaks: Times, times: Times, fs_hz: float) -> dict[st
     at = np.where(np.abs(away) <= reach, times - away, times)
     height = np.square(np.maximum(source, 0), dtype=np.float64)
     sil = silhouette_of(height[at], height[peaks[np.abs(nearest(times, peaks)) > reach]])
-    return {"sil": sil, "pnr_db": pulse_to_noise_db(source, at), "cov_isi": cov_isi(times, fs_hz)}
+    pnr = pulse_to_noise_db(source, at) if source[at].any() else float("nan")
+    return {"sil": sil, "pnr_db": pnr, "cov_isi": cov_isi(times, fs_hz)}
 
 
 def read_rounds(path: str | Path) -> list[dict[str, Any]]:

@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spikewire.commands import check_out, guarded
+from spikewire.commands import check_out, guarded, progress
 from spikewire.signals import InputError
 
 if TYPE_CHECKING:
-    from spikewire.signals import Recording, SpikeTrains
+    from spikewire.signals import Recording, SpikeTrains, Times
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,68 +48,101 @@ def run(args: argparse.Namespace) -> int:
     recording = read_recording(args.recording, args.any_rms)
     trains = belonging(recording, read_trains(args.trains), args.trains)
     where = split(args.trains)[0]
-    if out:
-        return write(out, recording, trains, where, read_rounds(where), args.json)
-    return check(recording, trains, Path(args.check), len(read_rounds(where)), args.json)
+    rounds = read_rounds(where)
+    with progress("review") as report:
+        report(0.1, f"{recording.summary()}; sources of {len(trains)} motor units")
+        if out:
+            write(out, recording, trains, where, rounds)
+        else:
+            found = check(recording, trains, Path(args.check), len(rounds))
+    if not out:
+        return tell(found, args.check, args.json)
+    size = out.stat().st_size
+    print(json.dumps({"out": str(out), "units": len(trains), "bytes": size}) if args.json else
+          f"{len(trains)} units -> {out} ({size / 1e6:.1f} MB); open it in a browser")
+    return 0
 
 
 def write(
     out: Path, recording: Recording, trains: SpikeTrains, source: Path,
-    rounds: list[dict[str, Any]], as_json: bool,
-) -> int:
+    rounds: list[dict[str, Any]],
+) -> None:
     """Write the page."""
     from spikewire.report import page, review
 
-    name = source.name.removesuffix("_events.tsv").partition(".")[0]
+    name = Path(source.name.removesuffix("_events.tsv")).stem
     head = (f'<meta http-equiv="Content-Security-Policy" content="{review.policy()}">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             "<style>body { max-width: none; margin: 0; padding: 12px; background: var(--ground); "
             "color: var(--ink); } h1, h2 { font-size: 1rem; margin: 0; }</style>")
     section = review.section(recording, trains, name.removesuffix("_edited") or "trains", rounds)
     page.write_page(out, f"{recording.name}: {source.name}", [section], head)
-    size = out.stat().st_size
-    if as_json:
-        print(json.dumps({"out": str(out), "units": len(trains), "bytes": size}))
-        return 0
-    print(f"{len(trains)} units -> {out} ({size / 1e6:.1f} MB); open it in a browser, its Export "
-          f"writes {name.removesuffix('_edited')}_edited.npz")
-    return 0
 
 
 def check(
-    recording: Recording, trains: SpikeTrains, path: Path, before: int, as_json: bool
-) -> int:
-    """Follow the record from the spike trains to the edited ones."""
-    from spikewire.edits import follow, read_rounds, standing
+    recording: Recording, trains: SpikeTrains, path: Path, before: int
+) -> dict[str, Any]:
+    """Follow the record from the spike trains to the edited ones, and judge both."""
+    from spikewire.edits import follow, read_rounds
     from spikewire.io import read_trains
 
     edited, rounds = read_trains(path), read_rounds(path)[before:]
     if not rounds:
-        raise InputError(f"{path}: holds no edits of {len(trains)} units made after these spike "
-                         "trains; give what mu-review's page has exported")
+        raise InputError(f"{path}: holds no edits made after these spike trains; give what the "
+                         "page of mu-review has exported")
     times, numbers = follow(recording, trains.times, rounds)
     same = len(times) == len(edited) and all(
         a.tolist() == b.tolist() for a, b in zip(times, edited.times, strict=True))
-    made = [len(one["record"]) for one in rounds]
-    units = []
-    for k, number in enumerate(numbers):
-        old, new = set(trains.times[number].tolist()), set(times[k].tolist())
-        units.append({"unit": number, "now": k, "added": len(new - old),
-                      "deleted": len(old - new), "discharges": len(new)})
-    dropped = sorted(set(range(len(trains))) - set(numbers))
+    return {"same": same, "edits": [len(one["record"]) for one in rounds],
+            "units": judged(recording, trains, times, numbers),
+            "dropped": sorted(set(range(len(trains))) - set(numbers))}
+
+
+def tell(found: dict[str, Any], path: str, as_json: bool) -> int:
+    """Print what a check has found; the exit code."""
     if as_json:
-        print(json.dumps({"same": same, "edits": made, "units": units, "dropped": dropped,
-                          "standing": [len(standing(one["record"])) for one in rounds]}))
-        return int(not same)
-    print(f"{path}: {' + '.join(map(str, made))} edits"
-          + (f", units {', '.join(map(str, dropped))} dropped" if dropped else ""))
-    print("unit  now  added  deleted  discharges")
-    for u in units:
+        print(json.dumps(found))
+        return int(not found["same"])
+    dropped = ", ".join(map(str, found["dropped"]))
+    print(f"{path}: {' + '.join(map(str, found['edits']))} edits"
+          + (f", units {dropped} dropped" if dropped else ""))
+    print("unit  now  added  deleted  discharges  SIL             CoV ISI")
+    for u in found["units"]:
         print(f"{u['unit']:4d}  {u['now']:3d}  {u['added']:5d}  {u['deleted']:7d}  "
-              f"{u['discharges']:10d}")
-    print("the record leads to exactly these spike trains" if same else
+              f"{u['discharges']:10d}  {shown(u['sil'])}  {shown(u['cov_isi'])}")
+    print("the record leads to exactly these spike trains" if found["same"] else
           "the file holds other spike trains than its record leads to")
-    return int(not same)
+    return int(not found["same"])
+
+
+def shown(pair: list[float | None]) -> str:
+    """Before and after."""
+    return " -> ".join("    -" if v is None else f"{v:.3f}" for v in pair)
+
+
+def judged(
+    recording: Recording, trains: SpikeTrains, times: list[Times], numbers: list[int]
+) -> list[dict[str, Any]]:
+    """What was edited of each kept unit, and its figures on one source, before and after."""
+    import numpy as np
+
+    from spikewire.decompose import sources
+    from spikewire.edits import figures
+    from spikewire.separate import peaks_of
+
+    made, start, _ = sources(recording, trains.times)
+    units = []
+    for now, (number, after) in enumerate(zip(numbers, times, strict=True)):
+        before, source = trains.times[number], np.ascontiguousarray(made[:, number])
+        both = [figures(source, peaks_of(source, trains.fs_hz), t - start, trains.fs_hz)
+                for t in (before, after)]
+        units.append({
+            "unit": number, "now": now, "discharges": len(after),
+            "added": len(np.setdiff1d(after, before)),
+            "deleted": len(np.setdiff1d(before, after)),
+            **{name: [f[name] if np.isfinite(f[name]) else None for f in both]
+               for name in ("sil", "pnr_db", "cov_isi")}})
+    return units
 
 
 if __name__ == "__main__":

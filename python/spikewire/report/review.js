@@ -16,13 +16,13 @@ function warn(words) {
   status();
 }
 function status() {
-  const lost = edits && !edits.store ? "This browser keeps nothing for this page: the edits are in this tab only. Export before you close it."
-    : edits && edits.unsaved ? `This browser has no room for ${edits.unsaved} edits: they are in this tab only. Export before you close it.` : "";
+  const lost = !edits || edits.record.length && edits.record.length === exported ? "" : !edits.store ? "This browser keeps nothing for this page: the edits are in this tab only. Export before you close it."
+    : edits.unsaved ? `This browser has no room for ${edits.unsaved} edits: they are in this tab only. Export before you close it.` : "";
   const words = [lost, notice].filter(Boolean).join(" ");
   if ($("alert").textContent !== words) $("alert").textContent = words;
   $("alert").hidden = !words;
   const count = edits ? edits.record.length : 0;
-  $("saved").textContent = !count ? "" : lost ? `${count} edits, not kept` : `${count} edits, kept in this browser`;
+  $("saved").textContent = !count ? "" : !edits.store || edits.unsaved ? `${count} edits, not kept` : `${count} edits, kept in this browser`;
 }
 
 /* what is shown in words */
@@ -37,7 +37,7 @@ function row(u) {
 
 function words(e) {
   const what = e.action === "undo" || e.action === "redo" ? `${e.action} ${e.of}` : e.samples ? `${e.action} ${e.samples.length === 1 ? `${s(e.samples[0])} s` : `${e.samples.length} at ${s(e.samples[0])} to ${s(e.samples[e.samples.length - 1])} s`}` : e.action;
-  return `unit ${e.unit}: ${what}${e.sil ? `, SIL ${change(e.sil[0] ?? NaN, e.sil[1] ?? NaN, 3)}` : ""} (${String(e.when).slice(0, 19).replace("T", " ")})`;
+  return `unit ${e.unit}: ${what}${e.sil ? `, SIL ${change(e.sil[0] ?? NaN, e.sil[1] ?? NaN, 4)}` : ""} (${String(e.when).slice(0, 19).replace("T", " ")})`;
 }
 
 /** After an edit: its unit's figures, and what shows it. */
@@ -47,7 +47,7 @@ function after(numbers) {
   odd = oddities(unit, which, head);
   const f = unit.now, g = unit.first;
   $("title").textContent = `Unit ${unit.number}${unit.kept ? "" : " (dropped)"}`;
-  $("figures").textContent = `SIL ${change(g.sil, f.sil, 3)} · PNR ${change(g.pnr, f.pnr, 1)} dB · CoV ${change(g.cov, f.cov, 3)} · ${change(g.rate, f.rate, 1)} pulse/s · ${change(g.count, f.count, 0)} discharges · ${odd.filter(Boolean).length} odd intervals${unit.clean ? " · source without the other units' crosstalk" : ""}`;
+  $("figures").textContent = `SIL ${change(g.sil, f.sil, 4)} · PNR ${change(g.pnr, f.pnr, 1)} dB · CoV ${change(g.cov, f.cov, 3)} · ${change(g.rate, f.rate, 1)} pulse/s · ${change(g.count, f.count, 0)} discharges · ${odd.filter(Boolean).length} odd intervals${unit.clean ? " · source without the other units' crosstalk" : ""}`;
   $("keep").firstChild.nodeValue = unit.kept ? "Drop unit " : "Keep unit ";
   root.querySelector('[data-key="z"]').disabled = !edits.done.length;
   root.querySelector('[data-key="Z"]').disabled = !edits.undone.length;
@@ -119,7 +119,7 @@ function stray(direction) {
   return point(k);
 }
 function edit(action, samples, stamp = performance.now()) {
-  const before = edits.record.length, made = edits.add(action, unit.number, samples);
+  const began = performance.now(), before = edits.record.length, made = edits.add(action, unit.number, samples);
   const fresh = edits.record.slice(before), others = fresh.length - (made ? 1 : 0);
   if (others) warn(`Another tab edits this decomposition: ${others} of its edits came in.`);
   if (!fresh.length) return say({ undo: "Nothing to undo", redo: "Nothing to redo" }[action] || "Nothing changes");
@@ -130,10 +130,16 @@ function edit(action, samples, stamp = performance.now()) {
   after(new Set(fresh.map((e) => e.unit)));
   if (at && (at[0] < from || at[0] >= to)) look(at[0] - (to - from) / 2, at[0] + (to - from) / 2);
   say(made ? `${made.number}. ${words(made)}` : "Nothing changes");
-  requestAnimationFrame(() => setTimeout(() => { redraws.push(performance.now() - stamp); redraws = redraws.slice(-1000); }));
+  const worked = performance.now() - began;
+  requestAnimationFrame(() => setTimeout(() => { redraws = [...redraws.slice(-999), [performance.now() - stamp, worked]]; }));
   return made;
 }
-const toggle = (k, stamp) => { if (k >= 0 && k < unit.n) { cursor = k; edit(unit.fires[k] ? "delete" : "add", [unit.at[k]], stamp); } };
+function toggle(k, stamp) {
+  if (k < 0 || k >= unit.n) return;
+  const meant = unit.fires[k] ? k : near(unit, k, unit.fires, head);  // two discharges within a millisecond are none
+  cursor = meant < 0 ? k : meant;
+  edit(meant < 0 ? "add" : "delete", [unit.at[cursor]], stamp);
+}
 
 async function save() {
   if (!units.some((u) => u.kept && discharges(u).length)) return say("Every unit is dropped or empty: there is nothing to export");
@@ -143,6 +149,7 @@ async function save() {
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   exported = count;
+  status();
   const dropped = units.filter((u) => !u.kept).length;
   return say(`${link.download}: ${units.length - dropped} units${dropped ? `, without ${dropped} dropped ones` : ""}, and the record of ${count} edits, where this browser keeps downloads`);
 }
@@ -256,7 +263,8 @@ async function begin() {
   $("note").textContent = `${head.name}: ${units.length} units, ${number(head.samples / head.fs_hz, 1)} s at ${head.fs_hz} Hz. The highest discharge of a unit was 1 when it came. ${head.floor ? `Peaks below ${head.floor} are not on this page, for its size; SIL counts them. ` : ""}Between its peaks the signal is drawn smoothly. Edits do not change the source.`;
   for (const button of root.querySelectorAll("button[data-key]")) button.addEventListener("click", (e) => KEYS[button.dataset.key](e));
   root.addEventListener("keydown", press);
-  document.addEventListener("keydown", (e) => { if (e.target === document.body) press(e); });
+  const alone = document.querySelectorAll("h2").length < 2;  // else arrows and space scroll the report
+  if (alone) document.addEventListener("keydown", (e) => { if (e.target === document.body) press(e); });
   root.querySelector("details").addEventListener("toggle", list);
   addEventListener("storage", others);
   addEventListener("beforeunload", (e) => { if ((!edits.store || edits.unsaved) && edits.record.length > exported) e.preventDefault(); });
@@ -267,7 +275,7 @@ async function begin() {
   if (which.length === 0) which = discharges(unit);
   choose(0);
   look(unit.at[which[0]] || 0, (unit.at[which[0]] || 0) + 4 * head.fs_hz);
-  source.focus({ preventScroll: true });
+  if (alone) source.focus({ preventScroll: true });
 }
 begin().catch((error) => {
   $("alert").hidden = false;

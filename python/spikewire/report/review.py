@@ -29,6 +29,7 @@ FOLDER = Path(__file__).parent
 PALETTE = FOLDER.parent / "monitor" / "page" / "style.css"
 FLOORS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)  # of the highest discharge
 MOST_BYTES = 1_300_000  # packed; as text it is a third longer, and a page stays below 2 MB
+MOST_UNITS = 150  # a grid shows up to about 60
 ALIKE = Settings.duplicate_agreement
 PEAK, GIVEN = 1, 2  # flags
 IN_16_BITS = 65535  # the highest maximum
@@ -114,8 +115,8 @@ def fitted(units: Sequence[Maxima], reach: int, name: str) -> tuple[float, list[
         facts, packed = pack(units, floor, reach)
         if len(packed) <= MOST_BYTES:
             return floor, facts, packed
-    raise InputError(f"{name}: {len(units)} units are too much for one page; cut the recording, or "
-                     "review some of the units at a time")
+    raise InputError(f"{name}: {len(units)} units with so many discharges are too much for one "
+                     "page; cut the recording")
 
 
 def alike(trains: SpikeTrains) -> list[list[float]]:
@@ -162,6 +163,9 @@ def section(
         The spike trains are of another recording, or too many for a page.
     """
     trains = belonging(recording, trains, name or "the spike trains")
+    if len(trains) > MOST_UNITS:
+        raise InputError(f"{name}: {len(trains)} units, a review takes up to {MOST_UNITS}; review "
+                         "one grid at a time")
     signals, start, clean = sources(recording, trains.times)
     fs_hz = recording.fs_hz
     units = [maxima(np.ascontiguousarray(s), t - start, fs_hz)

@@ -69,7 +69,7 @@ function drawSignal(pen, wide, first, last) {
   pen.strokeStyle = colours.soft;
   pen.lineWidth = 1.2;
   pen.beginPath();
-  if (each > 1.5) {
+  if (each > 3) {
     const top = new Float64Array(Math.ceil(wide) + 1);
     for (let k = first; k < last; k++) {
       const px = Math.round(x(unit.at[k]));
@@ -91,6 +91,9 @@ function drawSignal(pen, wide, first, last) {
   pen.clearRect(0, 0, LEFT, source.clientHeight);
 }
 
+/** A peak that SIL counts and that is no discharge. */
+const open = (k) => unit.peak[k] && !unit.fires[k] && near(unit, k, unit.fires, head) < 0;
+
 function drawSource() {
   const [pen, wide, high] = fit(source), first = find(unit, from), last = find(unit, to), base = y(0);
   shown = [first, last];
@@ -111,7 +114,7 @@ function drawSource() {
       pen.beginPath();
       pen.moveTo(px - 4, py - 4); pen.lineTo(px + 4, py + 4); pen.moveTo(px + 4, py - 4); pen.lineTo(px - 4, py + 4);
       pen.stroke();
-    } else if (close && unit.peak[k] && !unit.fires[k]) {
+    } else if (close && open(k)) {
       pen.strokeStyle = colours.edge;
       pen.lineWidth = 1;
       pen.beginPath();
@@ -149,8 +152,8 @@ function drawSource() {
 const boxed = () => {
   const out = { add: [], delete: [] };
   for (let k = box ? find(unit, box[0]) : unit.n; k < unit.n && unit.at[k] <= box[1]; k++) {
-    if (unit.height[k] < box[2] || Math.min(unit.height[k], TALLEST) > box[3] || !(unit.peak[k] || unit.fires[k])) continue;
-    (unit.fires[k] ? out.delete : out.add).push(unit.at[k]);
+    if (unit.height[k] < box[2] || Math.min(unit.height[k], TALLEST) > box[3]) continue;
+    if (unit.fires[k]) out.delete.push(unit.at[k]); else if (open(k)) out.add.push(unit.at[k]);
   }
   return out;
 };

@@ -49,26 +49,28 @@ function discharges(unit) {
   return out;
 }
 
+/** A maximum of some kind within a millisecond of this one, which is the same peak; -1 if there is none. */
+function near({ at, n }, k, is, head) {
+  for (let i = k - 1; i >= 0 && at[k] - at[i] <= head.reach; i--) if (is[i]) return i;
+  for (let i = k + 1; i < n && at[i] - at[k] <= head.reach; i++) if (is[i]) return i;
+  return -1;
+}
+
 /** SIL, PNR and CoV of ISI as spikewire/edits.py has them: the classes are the person's. */
 function figures(unit, head) {
   const { at, height, fires, peak, n } = unit;
   let count = 0, sum = 0, squares = 0, [others, rest] = unit.lost, before = -1;
   const gaps = [];
-  const near = (k, is) => {  // within a millisecond it is the same peak
-    for (let i = k - 1; i >= 0 && at[k] - at[i] <= head.reach; i--) if (is[i]) return i;
-    for (let i = k + 1; i < n && at[i] - at[k] <= head.reach; i++) if (is[i]) return i;
-    return -1;
-  };
   for (let k = 0; k < n; k++) {
     if (!fires[k] && !peak[k]) continue;
-    const meant = fires[k] && !peak[k] ? near(k, peak) : k, power = height[meant < 0 ? k : meant] ** 2;
+    const meant = fires[k] && !peak[k] ? near(unit, k, peak, head) : k, power = height[meant < 0 ? k : meant] ** 2;
     if (fires[k]) {
       count++;
       sum += power;
       squares += power * power;
       if (before >= 0) gaps.push((at[k] - at[before]) / head.fs_hz);
       before = k;
-    } else if (near(k, fires) < 0) {
+    } else if (near(unit, k, fires, head) < 0) {
       others++;
       rest += power;
     }
