@@ -2,9 +2,10 @@
 
     python benchmarks/soak_review.py --out report.json
 
-Clicks, boxes, keys, undo and redo by chance, at every zoom, each timed from the input event to the
-moment after the picture that shows it, and the page's own work in between. Then the tab is closed and opened again, the export is read
-back, and Python follows its record.
+Clicks, boxes, keys, undo and redo by chance, at every zoom. Each edit is timed from the input event
+to the moment after the picture that shows it (`redraw_ms`), and the page's own work in between
+(`work_ms`); on a machine with other things to do both hold the waiting for a core. Then the tab is
+closed and opened again, the export is read back, and Python follows its record.
 """
 
 from __future__ import annotations

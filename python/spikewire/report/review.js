@@ -83,7 +83,8 @@ function zoom(factor, at = cursor >= shown[0] && cursor < shown[1] ? unit.at[cur
 function choose(k) {
   unit = units[Math.min(Math.max(k, 0), units.length - 1)];
   [...$("units").rows].forEach((tr, n) => { n === unit.number ? tr.setAttribute("aria-current", "true") : tr.removeAttribute("aria-current"); });
-  $("units").rows[unit.number].scrollIntoView({ block: "nearest" });
+  const tr = $("units").rows[unit.number], frame = tr.closest(".scroll"), top = tr.offsetTop;  // scrollIntoView moves the page, too
+  frame.scrollTop = Math.min(Math.max(frame.scrollTop, top + 2 * tr.offsetHeight - frame.clientHeight), Math.max(top - 2 * tr.offsetHeight, 0));
   corner = box = null;
   cursor = Math.max(0, Math.min(find(unit, (from + to) / 2), unit.n - 1));
   after([]);
@@ -157,10 +158,10 @@ async function save() {
 /* mouse and keys */
 
 const where = (event, canvas) => { const r = canvas.getBoundingClientRect(); return [event.clientX - r.left, event.clientY - r.top]; };
-const sampleAt = (px) => from + (px - LEFT) / (source.clientWidth - LEFT) * (to - from);
-const heightAt = (py) => TALLEST * (1 - (py - 6) / (source.clientHeight - FOOT - 6));
+const sampleAt = (px) => from + (px - LEFT) / (width - LEFT) * (to - from);
+const heightAt = (py) => TALLEST * (1 - (py - 6) / (tall - FOOT - 6));
 function nearest(px, py) {
-  const reach = NEAR_PX * (to - from) / source.clientWidth;
+  const reach = NEAR_PX * (to - from) / width;
   let best = -1, least = NEAR_PX;
   for (let k = find(unit, sampleAt(px) - reach); k < unit.n && unit.at[k] <= sampleAt(px) + reach; k++) {
     const far = Math.hypot(x(unit.at[k]) - px, y(unit.height[k]) - py);

@@ -14,8 +14,9 @@ function fit(canvas) {
 }
 
 const FOOT = 20, LEFT = 34, TALLEST = 1.12;  // a peak higher than that is drawn to the edge
-const x = (sample) => LEFT + (sample - from) / (to - from) * (source.clientWidth - LEFT);
-const y = (height) => 6 + (source.clientHeight - FOOT - 6) * (1 - Math.min(height, TALLEST) / TALLEST);
+let width = 1, tall = 1;  // of the source's canvas: asking the page for each point took most of a picture's time
+const x = (sample) => LEFT + (sample - from) / (to - from) * (width - LEFT);
+const y = (height) => 6 + (tall - FOOT - 6) * (1 - Math.min(height, TALLEST) / TALLEST);
 
 function mark(pen, kind, px, py, size) {
   pen.beginPath();
@@ -75,7 +76,8 @@ function drawSignal(pen, wide, first, last) {
       const px = Math.round(x(unit.at[k]));
       if (px >= LEFT && px < top.length) top[px] = Math.max(top[px], unit.height[k]);
     }
-    top.forEach((v, px) => { if (v) { pen.moveTo(px + 0.5, base); pen.lineTo(px + 0.5, y(v)); } });
+    pen.fillStyle = colours.soft;
+    top.forEach((v, px) => { if (v) pen.fillRect(px, y(v), 1, base - y(v)); });
   } else {
     pen.moveTo(LEFT, base);
     for (let k = Math.max(first - 1, 0); k < Math.min(last + 1, unit.n); k++) {
@@ -88,14 +90,16 @@ function drawSignal(pen, wide, first, last) {
     }
   }
   pen.stroke();
-  pen.clearRect(0, 0, LEFT, source.clientHeight);
+  pen.clearRect(0, 0, LEFT, tall);
 }
 
 /** A peak that SIL counts and that is no discharge. */
 const open = (k) => unit.peak[k] && !unit.fires[k] && near(unit, k, unit.fires, head) < 0;
 
 function drawSource() {
-  const [pen, wide, high] = fit(source), first = find(unit, from), last = find(unit, to), base = y(0);
+  const [pen, wide, high] = fit(source), first = find(unit, from), last = find(unit, to);
+  [width, tall] = [wide, high];
+  const base = y(0);
   shown = [first, last];
   pen.textAlign = "right";
   for (const v of [0, 0.5, 1]) {
@@ -142,10 +146,11 @@ function drawSource() {
   if (!box) return;
   pen.fillStyle = pen.strokeStyle = colours.accent;
   pen.globalAlpha = 0.14;
-  pen.fillRect(x(box[0]), y(box[3]), x(box[1]) - x(box[0]), y(box[2]) - y(box[3]));
+  const left = Math.max(x(box[0]), LEFT), area = [left, y(box[3]), x(box[1]) - left, y(box[2]) - y(box[3])];
+  pen.fillRect(...area);
   pen.globalAlpha = 1;
   pen.lineWidth = 1.5;
-  pen.strokeRect(x(box[0]), y(box[3]), x(box[1]) - x(box[0]), y(box[2]) - y(box[3]));
+  pen.strokeRect(...area);
 }
 
 /** Peaks in the box: those that SIL counts, and discharges. */
