@@ -19,14 +19,12 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="mu-review",
         description="Edit a decomposition by hand, in a page that needs no network and no server.",
-        epilog="example: mu-review vastus.mat trains.npz --out review.html, then open the page; "
-               "its export is read by every command. mu-review vastus.mat trains.npz --check "
-               "trains_edited.npz says what was edited.",
+        epilog="example: mu-review vastus.mat trains.npz --out vastus.html",
     )
     p.add_argument("recording", help="what was decomposed, any format of docs/formats.md")
     p.add_argument("trains", help="spike trains of any format, also ones that were edited before")
     way = p.add_mutually_exclusive_group(required=True)
-    way.add_argument("--out", help="the page, .html")
+    way.add_argument("--out", help="the page, .html; what it exports is read by every command")
     way.add_argument("--check", metavar="EDITED",
                      help="does the record in EDITED lead from TRAINS to it? exit code 1 if not")
     p.add_argument("--any-rms", action="store_true", help="accept an implausible amplitude")
@@ -71,10 +69,11 @@ def write(
     from spikewire.report import page, review
 
     name = Path(source.name.removesuffix("_events.tsv")).stem
+    # The review alone has the whole screen.
     head = (f'<meta http-equiv="Content-Security-Policy" content="{review.policy()}">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            "<style>body { max-width: none; margin: 0; padding: 12px; background: var(--ground); "
-            "color: var(--ink); } h1, h2 { font-size: 1rem; margin: 0; }</style>")
+            "<style>body { max-width: none; padding: 10px 12px; } header { margin: 0; } "
+            "h1 { font-size: 16px; } section { border: 0; padding: 0; background: none; } "
+            "h2 { display: none; }</style>")
     section = review.section(recording, trains, name.removesuffix("_edited") or "trains", rounds)
     page.write_page(out, f"{recording.name}: {source.name}", [section], head)
 
