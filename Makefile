@@ -7,8 +7,8 @@ READY := $(VENV)/.ready
 REF := build/reference
 
 ROBUST = $(BIN)/mu-study robustness
-.PHONY: demo test bench soak soak-engine soak-link soak-board soak-sources soak-monitor board-test \
-  fuzz reference lint docs clean
+.PHONY: demo test bench soak soak-engine soak-link soak-board soak-sources soak-monitor soak-review \
+  board-test fuzz reference lint docs clean
 
 demo: $(READY)
 	$(BIN)/mu-demo $(if $(REC),--recording "$(REC)")
@@ -73,6 +73,10 @@ board-test: $(READY)
 soak-monitor: $(READY)
 	mkdir -p build/soak
 	$(BIN)/python benchmarks/soak_monitor.py --out docs/reports/monitor.json
+
+# 500 edits of a decomposition in a browser; 10 minutes.
+soak-review: $(READY)
+	$(BIN)/python benchmarks/soak_review.py --out docs/reports/review.json
 
 # A bad line: a hundred million frames through the receiver in C, a million through the one in Python.
 # Bad files: a hundred thousand of every format through its reader; an hour.
