@@ -7,8 +7,8 @@ READY := $(VENV)/.ready
 REF := build/reference
 
 ROBUST = $(BIN)/mu-study robustness
-.PHONY: demo test bench soak soak-engine soak-link soak-board soak-sources soak-monitor soak-docs board-test \
-  fuzz reference lint docs clean
+.PHONY: demo test bench soak soak-engine soak-link soak-board soak-sources soak-monitor soak-review \
+  soak-docs board-test fuzz reference lint docs clean
 
 demo: $(READY)
 	$(BIN)/mu-demo $(if $(REC),--recording "$(REC)")
@@ -79,6 +79,10 @@ soak-monitor: $(READY)
 soak-docs: $(READY)
 	$(BIN)/python -m pytest tests/test_docs.py --slow-blocks -o timeout=7200 \
 	  -k "README.md or train.md"
+
+# 500 edits of a decomposition in a browser; 10 minutes.
+soak-review: $(READY)
+	$(BIN)/python benchmarks/soak_review.py --out docs/reports/review.json
 
 # A bad line: a hundred million frames through the receiver in C, a million through the one in Python.
 # Bad files: a hundred thousand of every format through its reader; an hour.

@@ -163,27 +163,53 @@ class Browser:
 
     def _attach(self, url: str, width: int, height: int, dark: bool) -> None:
         """Find the page that the process shows, and talk to it."""
-        from websockets.sync.client import connect
-
         ready = Path(self._folder.name) / "DevToolsActivePort"
         until = time.monotonic() + 60
         while not (ready.exists() and ready.read_text().count("\n")):
             assert time.monotonic() < until, "Chromium did not start"
             time.sleep(0.1)
         self.port = int(ready.read_text().split()[0])
+        self.errors: list[str] = []
+        self._numbers = itertools.count(1)
+        self._size = width, height
+        self._join(self.pages()[0], dark)
+        self.open(url)
+
+    def pages(self) -> list[dict[str, str]]:
+        """All tabs, newest first."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/json/list") as answer:
-            page = next(t for t in json.load(answer) if t["type"] == "page")
+            return [t for t in json.load(answer) if t["type"] == "page"]
+
+    def _join(self, page: dict[str, str], dark: bool) -> None:
+        """Talk to a tab."""
+        from websockets.sync.client import connect
+
+        self.tab = page["id"]
         self._socket = self._opened.enter_context(
             connect(page["webSocketDebuggerUrl"], max_size=None))
-        self._numbers = itertools.count(1)
-        self.errors: list[str] = []
         self.call("Page.enable")
         self.call("Runtime.enable")
         self.call("Log.enable")
+        width, height = self._size
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
                   deviceScaleFactor=1, mobile=False)
         self.media(dark)
+
+    def another(self, url: str) -> str:
+        """Open a new tab and talk to it from now on; the id of the one before."""
+        before = self.tab
+        made = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.turn(made)
         self.open(url)
+        return before
+
+    def turn(self, tab: str) -> None:
+        """Talk to a tab that is open."""
+        self._join(next(p for p in self.pages() if p["id"] == tab), False)
+
+    def shut(self, tab: str) -> None:
+        """Close a tab."""
+        self.call("Target.closeTarget", targetId=tab)
 
     def open(self, url: str) -> None:
         """Go there, until a key arrives: Chromium drops those of the first moments."""
@@ -234,7 +260,9 @@ class Browser:
     def key(self, key: str, text: str = "") -> None:
         """Press a key."""
         code = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "End": 35, "Home": 36,
-                "ArrowLeft": 37, "ArrowRight": 39, "Shift": 16}.get(key, ord(key[0].upper()))
+                "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40,
+                "Shift": 16,
+                }.get(key, ord(key[0].upper()))
         more = {"text": text or key} if len(key) == 1 or text else {}
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code,
                   **more)

@@ -18,13 +18,13 @@ pytest.importorskip("tomllib")
 from report_world import EVIL, read
 from test_report_training import UNIT, made
 
-from spikewire.commands import decompose, export, score, train
+from spikewire.commands import decompose, export, review, score, train
 from spikewire.io import read_trains
 from spikewire.io.npz import write_trains
 from spikewire.signals import SpikeTrains
 
 MAINS = {"mu-decompose": decompose.main, "mu-train": train.main, "mu-export": export.main,
-         "mu-score": score.main}
+         "mu-review": review.main, "mu-score": score.main}
 
 
 @pytest.fixture
@@ -93,6 +93,10 @@ def files(tmp_path: Path, synthetic, recording_path, monkeypatch) -> Path:
     ("mu-export no --out x.mub", "no model folder"),
     ("mu-export taken --out x.mub", "no model folder"),
     ("mu-export taken --out x.zip", "ends in .mub"),
+    ("mu-review good.npz trains.npz --out x.npz", "ends in .html"),
+    ("mu-review good.npz trains.npz --check trains.npz", "holds no edits made after"),
+    ("mu-review good.npz late.npz --out x.html", "discharges at samples 1000000000"),
+    ("mu-review trains.npz trains.npz --out x.html", "has no emg"),
     ("mu-score no.npz trains.npz", "no.npz: no such file"),
     ("mu-score trains.npz trains.npz --span 0:1e9", "START must come before STOP"),
     ("mu-score slow.npz trains.npz", "counts at 2000 Hz"),

@@ -52,6 +52,7 @@ OURS = {
     "peel": {"signals"},
     "separate": {"signals", "score", "peaks", "peel"},
     "decompose": {"signals", "filters", "score", "peel", "separate"},
+    "edits": {"signals", "score", "peaks", "separate", "io"},
     "simulate.live": {"signals", "io.source", "simulate"},
     "simulate.*": {"signals", "durable", "simulate"},
     "dataset": {"signals"},
@@ -87,6 +88,7 @@ OURS = {
     "onboard.*": {"onboard"},  # goes to boards by itself: nothing else of ours
     "remote": {"signals"},
     "deploy": {"signals", "onboard", "remote"},
+    "report.review": {"signals", "decompose", "edits", "score", "separate"},
     "report.demo": {"io", "report"},
     "report.*": {"signals", "durable", "report"},
     "study.jobs": {"signals", "durable"},

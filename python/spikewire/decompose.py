@@ -14,7 +14,7 @@ import numpy as np
 from scipy import signal
 
 from spikewire import filters
-from spikewire.peel import peeled
+from spikewire.peel import peeled, untangled
 from spikewire.score import agreement
 from spikewire.separate import (
     SAME_UNIT,
@@ -49,16 +49,64 @@ def active_range(x: Floats, fs_hz: float) -> tuple[int, int]:
     return int(above[0]), int(above[-1]) + 1
 
 
-def whiten(pieces: Sequence[Floats], delays: int) -> Floats:
-    """Delayed copies of all channels, decorrelated: float32 (samples of all pieces, rank).
+def whitening(pieces: Sequence[Floats], delays: int) -> Floats:
+    """What decorrelates the delayed copies of all channels: float32 (delays * channels, rank).
 
     Eigenvalues below the mean of the lower half are noise and dropped.
     """
     values, vectors = np.linalg.eigh(filters.extended_covariance(pieces, delays))
     # Dead or doubled channels leave eigenvalues that are rounding only, of either sign.
     keep = values > max(values[: len(values) // 2].mean(), -values[0])
-    transform = (vectors[:, keep] / np.sqrt(values[keep])).astype(np.float32)
+    return (vectors[:, keep] / np.sqrt(values[keep])).astype(np.float32)
+
+
+def whiten(pieces: Sequence[Floats], delays: int) -> Floats:
+    """Delayed copies of all channels, decorrelated: float32 (samples of all pieces, rank)."""
+    transform = whitening(pieces, delays)
     return np.concatenate([filters.apply(x, transform) for x in pieces])
+
+
+def sources(
+    recording: Recording, times: Sequence[Times], settings: Settings = Settings()
+) -> tuple[Floats, int, list[bool]]:
+    """Source signals of known units, as the decomposition has them when it finds discharges.
+
+    Each is the mean whitened vector at a unit's discharges, applied: the whitening and the means
+    make one filter per unit, so that no whitened copy of the recording is needed. Then, with the
+    other units' crosstalk taken out, if that source shows the unit's discharges better.
+
+    Returns
+    -------
+    float32 (samples, units), the highest discharge of each unit at 1; zeros without discharges
+    int
+        Sample of the recording at which they start: the muscle is active from there on, and no
+        discharge is left out.
+    list of bool
+        Whose crosstalk was taken out.
+    """
+    x = band_pass(recording, settings.band_hz)
+    start, stop = active_range(x, recording.fs_hz)
+    known = [t for t in times if len(t)]
+    start = min([start, *(int(t[0]) for t in known)])
+    stop = max([stop, *(int(t[-1]) + 1 for t in known)])
+    x, times = x[start:stop], [t - start for t in times]
+    transform = whitening([x], settings.delays).astype(np.float64)
+    sums = [filters.triggered_mean(x, t, settings.delays) for t in times]
+    means = np.stack([mean / max(count, 1) for mean, count in sums], axis=1)
+    out = filters.apply(x, (transform @ (transform.T @ means)).astype(np.float32))
+    clean = untangled(out, times, recording.fs_hz)
+    chosen = [_shows(one, t, recording.fs_hz) < _shows(other, t, recording.fs_hz)
+              for one, other, t in zip(out.T, clean.T, times, strict=True)]
+    out[:, chosen] = clean[:, chosen]
+    for column, t in zip(out.T, times, strict=True):
+        top = column[t].max() if len(t) else 0
+        column /= top if top > 0 else 1
+    return out, start, chosen
+
+
+def _shows(source: Floats, times: Times, fs_hz: float) -> float:
+    """How well the discharges that a source shows by itself agree with given ones."""
+    return agreement(times, discharges(np.ascontiguousarray(source), fs_hz)[0], 0, 0)
 
 
 def check(recordings: Sequence[Recording]) -> None:

@@ -90,7 +90,11 @@ def two_clusters(heights: Floats | Doubles) -> float:
 
 def silhouette(heights: Floats | Doubles, threshold: float) -> float:
     """SIL of the two clusters of squared source peaks (Negro et al. 2016)."""
-    above, below = heights[heights >= threshold], heights[heights < threshold]
+    return silhouette_of(heights[heights >= threshold], heights[heights < threshold])
+
+
+def silhouette_of(above: Floats | Doubles, below: Floats | Doubles) -> float:
+    """The same of squared peaks that are in two clusters already."""
     if not len(above) or not len(below):
         return 0.0
     within = float(np.sum(np.square(above - above.mean())))

@@ -63,9 +63,15 @@ def cov_isi(times: Times, fs_hz: float) -> float:
     return float(intervals.std() / intervals.mean()) if len(intervals) > 10 else float("inf")
 
 
+def peaks_of(source: Floats, fs_hz: float) -> Times:
+    """Samples of the peaks that may be discharges: the highest within 15 ms to either side."""
+    peaks: Times = signal.find_peaks(source, height=0.0, distance=int(0.015 * fs_hz))[0]
+    return peaks
+
+
 def discharges(source: Floats, fs_hz: float) -> tuple[Times, float]:
     """Peaks of the high cluster of a source signal, and the silhouette."""
-    peaks = signal.find_peaks(source, height=0.0, distance=int(0.015 * fs_hz))[0]
+    peaks = peaks_of(source, fs_hz)
     if len(peaks) < 3:
         return np.zeros(0, np.int64), 0.0
     heights = np.square(source[peaks] / source[peaks].max())

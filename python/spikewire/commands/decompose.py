@@ -101,13 +101,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def write_page(args: argparse.Namespace, page: Path, pairs: list[Any], seconds: float) -> None:
-    """Write the page of --report."""
-    from spikewire.report import decomposition, ran
+    """Write the page of --report; the discharges of a single recording can be edited in it."""
+    from spikewire.report import decomposition, ran, review
+    from spikewire.report.page import NO_SCRIPT
 
-    first = pairs[0][1]
+    (recording, first), *more = pairs
+    edit = [] if more else [review.section(
+        recording, first, Path(args.out[0]).stem, most_bytes=review.SHARED_BYTES)]
     decomposition.write(page, pairs, ran.section(args.typed, [
         ("method", first.method), ("rounds", args.rounds), ("least SIL", f"{args.min_sil:g}"),
-        ("seconds", seconds)]))
+        ("seconds", seconds)]), edit, review.head() if edit else NO_SCRIPT)
 
 
 if __name__ == "__main__":
