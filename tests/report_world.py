@@ -40,15 +40,16 @@ class Reader(HTMLParser):
         self.text += data
 
 
-def read(path: Path) -> Reader:
-    """A page as a browser sees it, after what holds for every page."""
+def read(path: Path, scripts: int = 0) -> Reader:
+    """A page as a browser sees it, after what holds for every page; `scripts` it has of its own."""
     size = path.stat().st_size
     assert size < LARGEST, f"{size} bytes"
     html = path.read_text()
     reader = Reader()
     reader.feed(html)
     assert (reader.astray, reader.open) == ([], [])
-    assert not {"script", "img", "link", "iframe", "object", "base"} & {t for t, _ in reader.tags}
+    assert [t for t, _ in reader.tags].count("script") == scripts
+    assert not {"img", "link", "iframe", "object", "base"} & {t for t, _ in reader.tags}
     for tag, attrs in reader.tags:
         assert not [a for a in attrs if a.startswith("on") or a in ("src", "xlink:href")], tag
         assert (attrs.get("href") or "#").startswith("#"), attrs

@@ -147,8 +147,10 @@ def test_pages_say_what_was_found_and_where_they_are(files: Path, capsys) -> Non
     words = [hostile, "--out", "x.npz", "--rounds", "1"]
     assert MAINS["mu-decompose"]([*words, "--report", "d.html"]) == 0
     assert capsys.readouterr().out.endswith("page: d.html\n")
-    text = read(Path("d.html")).text
+    made = read(Path("d.html"), scripts=3)  # the review's data, twice, and its program
+    text = made.text
     assert "Action potentials" in text
+    assert "review-source" in [a.get("id") for _, a in made.tags]
     assert hostile in text  # in the command
     words = ["x.npz", "trains.npz", "--match", "--report", "s.html"]
     assert MAINS["mu-score"](words) == 0

@@ -113,16 +113,13 @@ def test_names_cannot_break_out(synthetic, found, tmp_path: Path) -> None:
     assert re.fullmatch(r"[\w.-]{1,80}", head["out"])
 
 
-def test_a_long_recording_raises_the_floor_and_the_figures_stay(
-    synthetic, found, monkeypatch
-) -> None:
+def test_a_long_recording_raises_the_floor_and_the_figures_stay(synthetic, found) -> None:
     """What is below the floor is counted: SIL from what is left, and the counts, is the same."""
     made, start = signals(synthetic.recording, found)
     units = [review.maxima(s, t - start, found.fs_hz)
              for s, t in zip(made, found.times, strict=True)]
     whole = len(review.pack(units, 0.0, 2)[1])
-    monkeypatch.setattr(review, "MOST_BYTES", whole // 4)
-    floor, facts, packed = review.fitted(units, 2, "long")
+    floor, facts, packed = review.fitted(units, 2, "long", whole // 4)
     assert floor > 0
     assert len(packed) <= whole // 4
     for unit, fact in zip(units, facts, strict=True):
@@ -139,9 +136,8 @@ def test_a_long_recording_raises_the_floor_and_the_figures_stay(
         peaks = separate.peaks_of(unit.source, found.fs_hz)
         assert (between - within) / between == pytest.approx(
             edits.figures(unit.source, peaks, times, found.fs_hz)["sil"], abs=1e-6)
-    monkeypatch.setattr(review, "MOST_BYTES", 10)
     with pytest.raises(InputError, match="too much for one page"):
-        review.fitted(units, 2, "long")
+        review.fitted(units, 2, "long", 10)
 
 
 def test_duplicates_are_named_best_first(found) -> None:
