@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -35,31 +36,30 @@ from monitor_world import CHROMIUM, Browser, Made, Server  # noqa: E402
 
 from spikewire.commands import run as command  # noqa: E402
 from spikewire.durable import write_durably  # noqa: E402
+from spikewire.runtime.meter import Meter  # noqa: E402
 
 REFERENCE = ROOT / "models" / "reference.mub"
 SOURCE = f"replay:{REFERENCE}?loop=1"
 CASES = {"none": 0, "nobody": 0, "one": 1, "five": 5, "stalled": 1}
 
-class Raw:
-    """A meter that keeps what it counts, to the microsecond."""
+
+class Raw(Meter):
+    """A meter that also keeps what it counts, to the microsecond."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.values: list[float] = []
 
     def add(self, seconds: float) -> None:
+        super().add(seconds)
         self.values.append(1e3 * seconds)
-
-    def percentile(self, q: float) -> float:
-        return float(np.percentile(self.values[-1000:], q)) if self.values else 0.0
-
-    def summary(self, plus_ms: float = 0.0) -> dict[str, float]:
-        return {}
 
 
 def one_loop(path: str, seconds: float) -> None:
     """The child: one run, its figures on stdout."""
     # Without upkeep: its process would be one more that the cores are shared with.
-    words = [str(REFERENCE), "--source", SOURCE, "--link", "null:", "--no-upkeep"]
+    # In real time, as the units of a board start it.
+    words = [str(REFERENCE), "--source", SOURCE, "--link", "null:", "--no-upkeep", "--realtime"]
     args = command.parser().parse_args(words + ["--monitor", f"unix:{path}"] * bool(path))
     with ExitStack() as opened:
         loop = command.assemble(args, opened)
@@ -286,18 +286,20 @@ def main() -> int:
         one_loop(args.child, args.seconds)
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    load = os.getloadavg()[0]
     found: dict[str, Any] = {"machine": f"{platform.machine()}, {os.cpu_count()} cores",
-                             "python": platform.python_version(), "load_before": load}
+                             "python": platform.python_version()}
     with tempfile.TemporaryDirectory() as folder:
-        if args.only in (None, "loop"):
-            found["loop"] = loops(folder, args.loop_seconds, args.rounds)
-        if args.only in (None, "hostile"):
-            found["hostile"] = hostile(folder, args.requests, max(60.0, args.requests / 1000))
-        if args.only in (None, "browser"):
-            found["browser"] = browser(folder, args.seconds)
-            print(found["browser"])
+        parts: dict[str, Callable[[], dict[str, Any]]] = {
+            "loop": lambda: loops(folder, args.loop_seconds, args.rounds),
+            "hostile": lambda: hostile(folder, args.requests, max(60.0, args.requests / 1000)),
+            "browser": lambda: browser(folder, args.seconds)}
+        for name in [args.only] if args.only else parts:
+            load = os.getloadavg()[0]
+            found[name] = {"load_before": load} | parts[name]()
+    print(found.get("browser", ""))
     if args.out:
+        if args.only and Path(args.out).exists():  # the other parts stay
+            found = json.loads(Path(args.out).read_text()) | found
         content = json.dumps(found, indent=1) + "\n"
         write_durably(args.out, lambda file: file.write(content.encode()))
     return 0
