@@ -31,12 +31,11 @@ from monitor_world import Browser  # noqa: E402
 from test_report_review import READY, click, facts, saved  # noqa: E402
 
 from spikewire import edits, separate  # noqa: E402
+from spikewire.commands import review as command  # noqa: E402
 from spikewire.decompose import sources  # noqa: E402
 from spikewire.durable import write_durably  # noqa: E402
 from spikewire.io import read_trains  # noqa: E402
 from spikewire.io.npz import read_recording, write_recording, write_trains  # noqa: E402
-from spikewire.report import page as pages  # noqa: E402
-from spikewire.report import review  # noqa: E402
 from spikewire.signals import SpikeTrains  # noqa: E402
 from spikewire.simulate.discharge import Contraction  # noqa: E402
 from spikewire.simulate.emg import Scene, simulate  # noqa: E402
@@ -83,21 +82,35 @@ def act(page: Browser, rng: np.random.Generator, maxima: list[list[int]]) -> Non
         page.key(str(rng.choice(["+", "-", "0"])))
 
 
-def review_once(folder: Path, args: Any, units: int) -> tuple[dict, dict, Path, list[str]]:
-    """All edits in a browser of its own: the page's facts, those of a new tab, the export."""
+# A key that does nothing, from its event to the next picture: what the browser itself needs here.
+IDLE = """globalThis.idle = []; addEventListener("keydown", (e) => { if (e.key === "Shift")
+  requestAnimationFrame(() => setTimeout(() => idle.push(performance.now() - e.timeStamp))); });"""
+
+SHOWN = "new Promise((shown) => requestAnimationFrame(() => setTimeout(shown)))"
+
+
+def review_once(
+    folder: Path, args: Any, units: int
+) -> tuple[dict, dict, Path, list[str], list[float]]:
+    """All edits in a browser of its own: the page's facts, those of a new tab, the export, idle."""
     rng = np.random.default_rng(args.seed)
     kept = Path(tempfile.mkdtemp(dir=folder))
     with Browser((folder / "p.html").as_uri()) as page:
         page.until(READY)
+        page.ask(IDLE)
         maxima = [page.ask(f"spikewireReview.maxima({k})") for k in range(units)]
         while page.ask("spikewireReview.facts().record.length") < args.edits:
             act(page, rng, maxima)
+            page.ask(SHOWN)  # a person goes on when the picture is there
+            page.key("Shift")
+            page.ask(SHOWN)
         time.sleep(0.5)
+        idle = page.ask("idle")
         before = facts(page)
         old = page.another((folder / "p.html").as_uri())
         page.shut(old)
         page.until(READY)
-        return before, facts(page), saved(page, kept), page.errors
+        return before, facts(page), saved(page, kept), page.errors, idle
 
 
 def percentiles(values: np.ndarray) -> dict[str, float]:
@@ -119,7 +132,7 @@ def main() -> int:
         write_trains(folder / "t.npz", trains)
         recording, trains = read_recording(folder / "r.npz"), read_trains(folder / "t.npz")
         began = time.monotonic()
-        pages.write_page(folder / "p.html", "review", [review.section(recording, trains, "t")])
+        command.write(folder / "p.html", recording, trains, folder / "t.npz", [])
         found: dict[str, Any] = {
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
             "load_before": round(os.getloadavg()[0], 1),
@@ -128,7 +141,8 @@ def main() -> int:
             "page_bytes": (folder / "p.html").stat().st_size,
             "page_made_s": round(time.monotonic() - began, 1)}
         runs = [review_once(folder, args, len(trains)) for _ in range(args.runs)]
-        before, _, edited, errors = runs[-1]
+        before, _, edited, errors, _ = runs[-1]
+        idle = np.concatenate([r[-1] for r in runs])
         took, work = np.array([r[0]["redraws_ms"] for r in runs]).transpose(2, 0, 1)
         times, _ = edits.follow(recording, trains.times, edits.read_rounds(edited))
         actions = [e["action"] for e in before["record"]]
@@ -137,6 +151,8 @@ def main() -> int:
             "runs": len(runs), "redraws": took.size, "redraw_ms": percentiles(took),
             "work_ms": percentiles(work), "redraws_over_100_ms": int((took > 100).sum()),
             "edits_over_100_ms_in_every_run": int((took > 100).all(axis=0).sum()),
+            "key_that_does_nothing_ms": percentiles(idle),
+            "of_these_over_100_ms": int((idle > 100).sum()), "of": len(idle),
             "best_of_runs_ms": percentiles(took.min(axis=0)),
             "kept_after_closing_the_tab": all(
                 old[k] == new[k] for old, new, *_ in runs for k in ("record", "units")),
@@ -147,7 +163,7 @@ def main() -> int:
     if args.out:
         content = json.dumps(found, indent=1) + "\n"
         write_durably(args.out, lambda file: file.write(content.encode()))
-    ok = took.min(axis=0).max() <= 100 and found["kept_after_closing_the_tab"] and not errors
+    ok = took.max() <= 100 and found["kept_after_closing_the_tab"] and not errors
     return int(not (ok and found["export_is_what_its_record_says"]))
 
 
