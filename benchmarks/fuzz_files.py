@@ -21,6 +21,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -212,20 +213,26 @@ class Reader:
         head = self._of.readline()
         if not head.endswith(b"\n"):  # it is gone
             self._lives = 0
-            _, status = os.waitpid(self._pid, 0)
-            self._pid = 0
-            CRASHES[0] += os.WIFSIGNALED(status)
+            CRASHES[0] += os.WIFSIGNALED(self.close())
             raise ValueError("HDF5")
         size = int(head)
         if size < 0:
             raise ValueError("HDF5")
         return self._of.read(size)
 
-    def _begin(self) -> None:
-        if self._pid:
+    def close(self) -> int:
+        """Let the process go, if there is one; how it ended."""
+        if not self._pid:
+            return 0
+        with suppress(BrokenPipeError):
             self._to.close()
-            self._of.close()
-            os.waitpid(self._pid, 0)
+        self._of.close()
+        status = os.waitpid(self._pid, 0)[1]
+        self._pid = 0
+        return status
+
+    def _begin(self) -> None:
+        self.close()
         (ask, to), (of, answer) = os.pipe(), os.pipe()
         self._pid, self._lives = os.fork(), LIVES
         if not self._pid:
@@ -298,13 +305,14 @@ def once(path: Path) -> bool:
 def fuzz(name: str, count: int, seed: int = 1) -> dict[str, float]:
     """Counts of one format; raises whatever a reader raises, the file being kept."""
     end, make = FORMATS[name]
+    reader = Reader()
     seeds, rng = make(), np.random.default_rng(seed)
     if name == "mat 7.3":
         import h5py  # noqa: F401
 
-        mat73.run_child = Reader()
+        mat73.run_child = reader
     accepted, slowest = 0, 0.0
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with closing(reader), tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("error")
         path = Path(folder) / f"f{end}"
         for content, pack in seeds:  # a seed that is not read finds nothing
