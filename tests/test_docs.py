@@ -170,6 +170,7 @@ def test_a_pages_blocks_run_in_their_order(
             (folder / made).unlink()
         (folder / "model").rmdir()
         swaps.pop("mu-run vastus.mub", None)  # the page's own bundle
+        swaps["mu-adapt mine.mub tuesday.npz"] = "mu-adapt mine.mub recording.npz"
     shell = docs_shell.Shell(folder, swaps, slow)
     if slow:
         shell.real("mu-simulate recording.npz --truth truth.npz --seed 7 --duration 40")
