@@ -3,13 +3,14 @@
     python benchmarks/soak_monitor.py --seconds 600 --out report.json
 
 Loop: alternating runs with no publisher, and with one that nobody, one, five and one stalled
-monitor listen to. Hostile: a loop with a page, while clients send 10^5 requests. Browser: Chromium
-shows 30 units.
+monitor listen to; a witness on each core says when the machine itself stood still. Hostile: a loop
+with a page, while clients send 10^5 requests. Browser: Chromium shows 30 units.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import http.client
 import json
 import os
@@ -41,6 +42,8 @@ from spikewire.runtime.meter import Meter  # noqa: E402
 REFERENCE = ROOT / "models" / "reference.mub"
 SOURCE = f"replay:{REFERENCE}?loop=1"
 CASES = {"none": 0, "nobody": 0, "one": 1, "five": 5, "stalled": 1}
+ABOVE, TICK_S, STILL_S = 60, 0.002, 0.005  # priority of the witnesses, their pace, what they note
+BACK_S = 0.05  # so long before a step is noted as missed its cause may lie
 
 
 class Raw(Meter):
@@ -55,6 +58,38 @@ class Raw(Meter):
         self.values.append(1e3 * seconds)
 
 
+def witness(cpu: int) -> None:
+    """The child on one core: above the loop, does nothing but sleep, and tells when it overslept.
+
+    Whatever holds this one up (the hypervisor, the kernel) is not the loop's to answer for.
+    """
+    os.sched_setaffinity(0, {cpu})
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(ABOVE))
+    libc = ctypes.CDLL(None)
+    libc.mlockall(3)
+    ended = threading.Event()
+    pauses: list[tuple[float, float]] = []
+
+    def until_told() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=until_told, daemon=True).start()
+    while not ended.is_set():
+        due = time.monotonic() + TICK_S
+        time.sleep(TICK_S)
+        now = time.monotonic()
+        if now > due + STILL_S:
+            pauses.append((due, now))
+    print(json.dumps(pauses))
+
+
+def stood_still(missed: list[tuple[float, int]], pauses: list[list[float]]) -> int:
+    """How many steps were missed while a witness was held up: `missed` are times and counts."""
+    return sum(count for at, count in missed
+               if any(start < at and end > at - BACK_S for start, end in pauses))
+
+
 def one_loop(path: str, seconds: float) -> None:
     """The child: one run, its figures on stdout."""
     # Without upkeep: its process would be one more that the cores are shared with.
@@ -63,7 +98,18 @@ def one_loop(path: str, seconds: float) -> None:
     args = command.parser().parse_args(words + ["--monitor", f"unix:{path}"] * bool(path))
     with ExitStack() as opened:
         loop = command.assemble(args, opened)
-        loop.tally.compute, loop.tally.age = Raw(), Raw()
+        missed: list[tuple[float, int]] = []
+
+        class Ages(Raw):
+            """Also notes when steps were missed: a step's age is taken right after it."""
+
+            def add(self, seconds: float) -> None:
+                super().add(seconds)
+                new = loop.tally.missed - sum(count for _, count in missed)
+                if new:
+                    missed.append((time.monotonic(), new))
+
+        loop.tally.compute, loop.tally.age = Raw(), Ages()
         told = Raw()
         if loop.publisher:
             publish = loop.publisher.publish
@@ -79,8 +125,8 @@ def one_loop(path: str, seconds: float) -> None:
         loop.run(lambda: loop.clock.now() >= until)
         t = loop.tally
         print(json.dumps({
-            "steps": t.steps, "missed": t.missed, "compute": t.compute.values,
-            "age": t.age.values, "told": told.values,
+            "steps": t.steps, "missed": t.missed, "missed_at": missed,
+            "compute": t.compute.values, "age": t.age.values, "told": told.values,
             "dropped": sum(w.dropped for w in loop.publisher.ways) if loop.publisher else 0}))
 
 
@@ -111,16 +157,22 @@ def loops(folder: str, seconds: float, rounds: int) -> dict[str, Any]:
     """All cases in turn, `rounds` times."""
     every: dict[str, list[dict[str, Any]]] = {name: [] for name in CASES}
     order = list(CASES)
+    cores = sorted(os.sched_getaffinity(0))
+    witnesses = [subprocess.Popen([sys.executable, __file__, "--witness", str(cpu)],
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE) for cpu in cores]
     for k in range(rounds):
         for name in order[k % len(order) :] + order[: k % len(order)]:  # nobody is always first
             every[name].append(case(name, folder, seconds))
-    found = {}
+    pauses = [pause for w in witnesses for pause in json.loads(w.communicate()[0])]
+    found: dict[str, Any] = {}
     for name, runs in every.items():
         whole = {key: np.concatenate([r[key] for r in runs]) for key in ("compute", "age", "told")}
         steps = sum(r["steps"] for r in runs)
         found[name] = {
             "runs": len(runs), "steps": steps, "missed": sum(r["missed"] for r in runs),
             "missed_each": [r["missed"] for r in runs],
+            "missed_while_the_machine_stood_still": sum(
+                stood_still(r["missed_at"], pauses) for r in runs),
             "compute_ms": percentiles(whole["compute"]), "age_ms": percentiles(whole["age"]),
             "compute_p50_each": [round(float(np.median(r["compute"])), 4) for r in runs],
             "told_ms": percentiles(whole["told"]), "dropped": sum(r["dropped"] for r in runs)}
@@ -130,6 +182,8 @@ def loops(folder: str, seconds: float, rounds: int) -> dict[str, Any]:
             row["compute_ms"]["p50"] / found["none"]["compute_ms"]["p50"], 4)
         pairs = np.array(row["compute_p50_each"]) / found["none"]["compute_p50_each"]
         row["compute_p50_ratio_of_rounds"] = round(float(np.median(pairs)), 4)
+    found["pauses_ms"] = [round(1e3 * (end - start), 1) for start, end in sorted(pauses)]
+    print("the machine's own pauses, ms:", found["pauses_ms"])
     return found
 
 
@@ -280,8 +334,12 @@ def main() -> int:
     parser.add_argument("--only", choices=["loop", "hostile", "browser"])
     parser.add_argument("--out")
     parser.add_argument("--child")
+    parser.add_argument("--witness", type=int)
     args = parser.parse_args()
     os.environ |= {"OPENBLAS_NUM_THREADS": "1"}
+    if args.witness is not None:
+        witness(args.witness)
+        return 0
     if args.child is not None:
         one_loop(args.child, args.seconds)
         return 0
