@@ -17,7 +17,9 @@ Doubles = NDArray[np.float64]
 
 # Noise alone has a silhouette of .75 to .86 here: its height is refused by its size, see `clear`.
 CLEAR_SIL, MIN_PEAKS = 0.8, 10
-ALIKE = 1.25  # factor between units' changes of height
+REGULAR_COV = 0.5  # noise has .51 to .68
+# Factors between units' changes of height: of those with a clear source, of regular ones.
+ALIKE, FAR = 1.25, 2.0
 INTERVAL_STEPS, FEWEST_INTERVALS = (3, 25), 10
 DUPLICATE = 0.5  # agreement, within a step, beyond which two sources are one unit
 
@@ -45,18 +47,33 @@ class Peaks:
         """Units whose height may be believed: (n_mu,)."""
         return np.asarray((self.sil > CLEAR_SIL) & (self.count >= MIN_PEAKS))
 
+    def regular(self) -> NDArray[np.bool_]:
+        """Units of their own whose intervals are no noise's: (n_mu,)."""
+        enough = self.count >= MIN_PEAKS
+        return np.asarray(enough & (np.nan_to_num(self.cov, nan=1.0) < REGULAR_COV)
+                          & self.distinct())
+
     def height_ratio(self, usual: Doubles, lowest: float = 0.0) -> Doubles:
-        """Height against the usual one (n_mu,), 1 where it is not clear or below `lowest`.
+        """Height against the usual one (n_mu,); the others' median where it is not known.
 
         What changes one unit's height changes the others' alike: one far from their median has
-        taken the peaks of another unit for its own.
+        taken the peaks of another unit for its own, unless its intervals are a unit's. A shift that
+        is interpolated badly takes up to half of one unit's height and none of its neighbour's.
+
+        Parameters
+        ----------
+        usual : float64 (n_mu,)
+        lowest : float
+            Ratios below it are no discharges; 1 for all if there is nothing else.
         """
         ratio = np.nan_to_num(self.height, nan=1.0) / usual
-        known = self.clear() & (ratio > lowest)
+        regular = self.regular()
+        known = (self.clear() | regular) & (ratio > lowest)
         if not known.any():
             return np.ones_like(ratio)
         middle = float(np.median(ratio[known]))
-        return np.where(known, ratio.clip(middle / ALIKE, middle * ALIKE), 1.0)
+        far = np.where(regular, FAR, ALIKE)
+        return np.where(known, ratio.clip(middle / far, middle * far), middle)
 
     def distinct(self) -> NDArray[np.bool_]:
         """Units that are not the poorer copy of another one: (n_mu,)."""
@@ -117,19 +134,38 @@ def judge(steps: Floats) -> Peaks:
     count, fired = np.zeros(n_mu, np.int64), np.zeros(steps.shape, bool)
     for unit in range(n_mu):
         at = np.flatnonzero(peak[:, unit])
-        power = np.square(middle[at, unit], dtype=np.float64)
-        if len(power) < 3:
+        if len(at) < 3:
             continue
-        threshold = two_clusters(power)
-        high = power[power >= threshold]
-        height[unit] = np.sqrt(np.median(high))
-        sil[unit], count[unit] = silhouette(power, threshold), len(high)
-        fired[1 + at[power >= threshold], unit] = True
-        gaps = np.diff(at[power >= threshold])
-        gaps = gaps[(gaps >= INTERVAL_STEPS[0]) & (gaps <= INTERVAL_STEPS[1])]
-        if len(gaps) >= FEWEST_INTERVALS:
-            cov[unit] = gaps.std() / gaps.mean()
+        high, sil[unit], cov[unit] = highest(at, middle[at, unit])
+        if len(high) < MIN_PEAKS:
+            # A few artefacts make a fine cluster of their own. Below them is a unit if it shows
+            # the intervals of one; else it was one that discharged a few times.
+            rest = at[~np.isin(at, high)]
+            below = highest(rest, middle[rest, unit]) if len(rest) >= 3 else None
+            if below and len(below[0]) >= MIN_PEAKS and below[2] < REGULAR_COV:
+                high, sil[unit], cov[unit] = below
+        height[unit], count[unit] = np.median(middle[high, unit]), len(high)
+        fired[1 + high, unit] = True
     return Peaks(height, sil, count, cov, fired)
+
+
+def highest(
+    at: NDArray[np.int64], heights: Floats
+) -> tuple[NDArray[np.int64], float, float]:
+    """Which of the peaks are in the high cluster, its silhouette, and how its intervals vary.
+
+    Parameters
+    ----------
+    at : int64 (peaks,), steps, at least three
+    heights : float32 (peaks,)
+    """
+    power = np.square(heights, dtype=np.float64)
+    threshold = two_clusters(power)
+    high = at[power >= threshold]
+    gaps = np.diff(high)
+    gaps = gaps[(gaps >= INTERVAL_STEPS[0]) & (gaps <= INTERVAL_STEPS[1])]
+    cov = float(gaps.std() / gaps.mean()) if len(gaps) >= FEWEST_INTERVALS else np.nan
+    return high, silhouette(power, threshold), cov
 
 
 def times_of(outputs: Floats, peaks: Peaks) -> list[Times]:

@@ -33,7 +33,7 @@ COST = 0.01  # quality that each changed number must bring
 MIN_RISE = 0.01  # quality that the whole must bring over the filters in use
 PRIOR = 200.0  # discharges that a predicted potential is worth
 HEARD_LITTLE = 0.2  # share of the new signal's own covariance, once potentials are of it, too
-HEARD_SIL, HEARD_COV = 0.85, 0.5  # of units whose discharges may be learned from
+HEARD_SIL = 0.85  # of regular units whose discharges may be learned from
 LIMIT_MM, LIMIT_AROUND_MM, SLOWEST, FASTEST = 9.0, 6.5, 0.8, 1.15
 
 
@@ -160,7 +160,7 @@ def reheard(
     for _ in range(2):
         outputs = filters.apply(emg, kernels)
         found = judge(maxima(outputs))
-        known = (found.sil > HEARD_SIL) & (found.cov < HEARD_COV) & found.distinct()
+        known = (found.sil > HEARD_SIL) & found.regular()
         new = measure([emg], [times_of(outputs, found)], moments.delays)
         weight = np.where(known, new.counts / (new.counts + PRIOR), 0)[:, None, None]
         made = replace(moments, means=moments.means + weight * (new.means - moments.means),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from spikewire import filters
 from spikewire.bundle import Bundle
 from spikewire.moments import HIGH_PASS, Moments, Places, measure
-from spikewire.peaks import MIN_PEAKS, Peaks, judge, maxima
+from spikewire.peaks import MIN_PEAKS, REGULAR_COV, Peaks, judge, maxima
 from spikewire.register import (
     COST,
     DEAD,
@@ -52,7 +52,7 @@ SLOWEST, FASTEST = 0.85, 1.1
 LOWEST = 0.3  # height against the one in use: at rest the peaks are lower
 # Peaks neither apart from noise nor regular are no unit's. White noise has silhouettes of .74 to
 # .87 and intervals that vary by .51 to .68; a unit decoded at F1 .6 still .57.
-MUTE_SIL, MUTE_COV, WELL_COV = 0.87, 0.58, 0.5
+MUTE_SIL, MUTE_COV = 0.87, 0.58
 MIN_MOVE = 0.05  # of a scale
 TRUSTS = (Trust(), Trust(gains=True), Trust(covariance=True))
 
@@ -162,7 +162,7 @@ def heard_of(now: InUse, peaks: Peaks) -> InUse:
     enough = peaks.count >= MIN_PEAKS
     cov = np.nan_to_num(peaks.cov, nan=1.0)
     lost = enough & (peaks.sil < MUTE_SIL) & (cov > MUTE_COV)
-    well = enough & ((peaks.sil >= MUTE_SIL) | (cov < WELL_COV))
+    well = enough & ((peaks.sil >= MUTE_SIL) | (cov < REGULAR_COV))
     return replace(now, sil=np.where(enough, peaks.sil, np.nan), lost=lost | (now.lost & ~well))
 
 
