@@ -7,16 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from spikewire.runtime.background import NICE, Background, Inline, WorkError
+from spikewire.runtime.background import NICE, Background, GivenUpError, Inline, WorkError
 
 SHAPE = (2, 40, 3)
+Asked = Callable[[], bool]
 
 
 @dataclass
@@ -24,29 +25,35 @@ class Sum:
     answer: object
 
 
-def total(state: Sum, emg: np.ndarray, good: np.ndarray) -> Sum:
+def total(state: Sum, emg: np.ndarray, good: np.ndarray, given_up: Asked) -> Sum:
     return Sum(state.answer + float(emg[:, good].sum()))
 
 
-def nice_and_pid(state: Sum, emg: object, good: object) -> Sum:
+def nice_and_pid(state: Sum, emg: object, good: object, given_up: Asked) -> Sum:
     return Sum((os.nice(0), os.getpid()))
 
 
-def fail(state: Sum, emg: object, good: object) -> Sum:
+def fail(state: Sum, emg: object, good: object, given_up: Asked) -> Sum:
     raise ValueError("no way")
 
 
-def sleep(state: Sum, emg: object, good: object) -> Sum:
+def sleep(state: Sum, emg: object, good: object, given_up: Asked) -> Sum:
     time.sleep(60)
     return state
 
 
-def short(state: Sum, emg: object, good: object) -> Sum:
+def short(state: Sum, emg: object, good: object, given_up: Asked) -> Sum:
     time.sleep(1)
     return state
 
 
-def much(state: Sum, emg: object, good: object) -> Sum:
+def until_given_up(state: Sum, emg: object, good: object, given_up: Asked) -> Sum:
+    while not given_up():
+        time.sleep(0.001)
+    raise GivenUpError
+
+
+def much(state: Sum, emg: object, good: object, given_up: Asked) -> Sum:
     return Sum(np.arange(1_000_000))
 
 
@@ -87,6 +94,20 @@ def test_failed_work_leaves_the_state_and_the_next_work_runs(helper: Background 
     with pytest.raises(WorkError, match="ValueError: no way"):
         result(helper.start(fail, 0, ALL))
     assert result(helper.start(total, 0, ALL)) == 1000
+
+
+def test_work_that_was_done_already_is_undone(helper: Background | Inline) -> None:
+    helper.emg[0] = 1
+    helper.start(total, 0, ALL)
+    time.sleep(0.2)  # over there it is ready, and nobody asks for it
+    answer = helper.start(total, 0, np.array([True, False, False]), instead=True)
+    assert result(answer) == 1040
+    assert result(helper.start(total, 0, ALL)) == 1160
+
+
+def test_long_work_is_given_up_for_other_work(background: Background) -> None:
+    background.start(until_given_up, 0, ALL)
+    assert result(background.start(total, 0, ALL, instead=True)) == 0
 
 
 def test_it_is_another_process_of_low_priority(background: Background) -> None:

@@ -94,7 +94,8 @@ def test_a_good_channel_comes_back() -> None:
     assert not verdicts[int(2.7 * FS) // STEP].bad.any()
 
 
-@pytest.mark.parametrize("what", ["a contraction", "rest", "hum everywhere", "silence and hum"])
+@pytest.mark.parametrize("what", ["a contraction", "rest", "hum everywhere", "silence and hum",
+                                  "hum that quiet channels drown in"])
 def test_what_all_channels_share_is_no_fault(what: str) -> None:
     x, t = emg()
     common = (100 * np.sin(2 * np.pi * 50 * t))[:, None]
@@ -105,6 +106,8 @@ def test_what_all_channels_share_is_no_fault(what: str) -> None:
         x *= np.where(late, 0.05, 1)
     elif what == "hum everywhere":
         x = x + np.where(late, 8 * common, 0)
+    elif what == "hum that quiet channels drown in":
+        x = x + np.where(late, 0.6 * common, 0)
     else:
         x = 0.02 * x + common
     x = np.clip(x, -RAIL + 1, RAIL - 1).astype(np.float32)

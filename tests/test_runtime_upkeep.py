@@ -123,6 +123,33 @@ def test_the_scale_follows_the_amplitude(bundle, synthetic) -> None:
     assert np.isfinite(wanted).all()
 
 
+@pytest.mark.parametrize("after", [-30, -3, 100, 300])
+def test_a_lost_channel_never_waits_for_what_is_heard_nor_the_other_way(
+    bundle, synthetic, after: int
+) -> None:
+    """It is lost while the other process listens, or will be, to ten seconds: both are done."""
+    emg = 0.5 * np.concatenate([synthetic.recording.emg] * 2)
+    first = TEND_STEPS + after
+    emg[first * STEP :, 3] = 0
+    done = run(bundle, emg[: (2 * TEND_STEPS - 100) * STEP])
+    (lost,) = done.mask
+    assert lost + LOST_DUE - first <= 102  # one second
+    heard = max(lost + LOST_DUE, TEND_STEPS - 1) + TEND_DUE
+    again = heard < 2 * TEND_STEPS - 1  # before its half is filled anew
+    assert done.front == [lost + LOST_DUE, heard][: 1 + again]
+    assert done.upkeep.now.factor == pytest.approx(0.5 if again else 1, rel=0.2)
+
+
+def test_a_channel_that_comes_and_goes_keeps_nothing_from_being_heard(bundle, synthetic) -> None:
+    """Every two seconds and a half it is lost; the scale follows all the same."""
+    emg = 0.5 * np.concatenate([synthetic.recording.emg] * 2)
+    for first in range(0, len(emg), round(2.5 * 2048)):
+        emg[first : first + 400, 3] = 0
+    done = run(bundle, emg[: 18 * 2048])
+    assert len(done.mask) > 8
+    assert done.upkeep.now.factor == pytest.approx(0.5, rel=0.2)
+
+
 def test_at_rest_nothing_is_changed(bundle, synthetic) -> None:
     rest = np.random.default_rng(0).normal(0, 8, (25 * 2048, 16)).astype(np.float32)
     done = run(bundle, rest)

@@ -23,8 +23,13 @@ from spikewire.signals import Floats
 NICE = 10
 PIPE_BYTES = 1 << 20  # holds a whole answer, so that neither side waits for the other
 
-# work(state, emg, good) -> the next state, whose `answer` the loop gets
-Work = Callable[[Any, Floats, Any], Any]
+# work(state, emg, good, given_up) -> the next state, whose `answer` the loop gets. Long work asks
+# given_up() now and then, and raises GivenUpError if so.
+Work = Callable[[Any, Floats, Any, Callable[[], bool]], Any]
+
+
+class GivenUpError(Exception):
+    """Something else is wanted instead."""
 
 
 class WorkError(Exception):
@@ -38,14 +43,20 @@ def _serve(
     os.nice(NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     emg = np.frombuffer(shared, np.float32).reshape(shape)
+    before = state
     with contextlib.suppress(EOFError, OSError):  # the loop has ended, by whatever way
         while True:
-            work, half, good = orders.recv()
+            number, work, half, good, instead = orders.recv()
+            if instead:
+                state = before
+            before = state
             try:
-                state = work(state, emg[half], good)
-                answers.send(state.answer)
+                state = work(state, emg[half], good, orders.poll)
+                answers.send((number, state.answer))
+            except GivenUpError:
+                pass
             except Exception as error:
-                answers.send(WorkError(f"{type(error).__name__}: {error}"))
+                answers.send((number, WorkError(f"{type(error).__name__}: {error}")))
 
 
 class Background:
@@ -74,6 +85,7 @@ class Background:
         self._process = context.Process(
             target=_serve, args=(state, shared, shape, orders, answers), daemon=True)
         self._process.start()
+        self._number = 0
         orders.close()  # or the end of one side would go unseen by the other
         answers.close()
 
@@ -83,8 +95,12 @@ class Background:
         assert self._process.pid is not None
         return self._process.pid
 
-    def start(self, work: Work, half: int, good: Any) -> Callable[[], Any | None]:
+    def start(
+        self, work: Work, half: int, good: Any, instead: bool = False
+    ) -> Callable[[], Any | None]:
         """Begin `work(state, emg[half], good)`; not before the work before it has answered.
+
+        With `instead` the work before it is given up, and what it has done is undone.
 
         Returns
         -------
@@ -92,17 +108,19 @@ class Background:
             The answer, None while there is none. It raises WorkError if the work failed, OSError
             or EOFError if the other process is no more.
         """
-        self._orders.send((work, half, good))
-        return self._answer
+        self._number = number = self._number + 1
+        self._orders.send((number, work, half, good, instead))
+        return lambda: self._answer(number)
 
-    def _answer(self) -> Any | None:
-        """What has come back."""
-        if not self._answers.poll():
-            return None
-        came = self._answers.recv()
-        if isinstance(came, WorkError):
-            raise came
-        return came
+    def _answer(self, number: int) -> Any | None:
+        """What has come back of it; what was given up may have answered before."""
+        while self._answers.poll():
+            of, came = self._answers.recv()
+            if of == number:
+                if isinstance(came, WorkError):
+                    raise came
+                return came
+        return None
 
     def close(self) -> None:
         """End the other process, whatever it is doing."""
@@ -119,12 +137,14 @@ class Inline:
         self.emg: Floats = np.zeros(shape, np.float32)
         self._state = state
 
-    def start(self, work: Work, half: int, good: Any) -> Callable[[], Any]:
-        """See Background.start."""
+    def start(
+        self, work: Work, half: int, good: Any, instead: bool = False
+    ) -> Callable[[], Any]:
+        """See Background.start; what is not asked for its answer is never done."""
 
         def answer() -> Any:
             try:
-                self._state = work(self._state, self.emg[half], good)
+                self._state = work(self._state, self.emg[half], good, lambda: False)
             except Exception as error:
                 raise WorkError(f"{type(error).__name__}: {error}") from error
             return self._state.answer

@@ -15,6 +15,7 @@ STEPS, EVERY = 10, 4  # steps of memory, 98 ms; steps from one look at it to the
 RAIL_SAMPLES = 3  # at the converter's end within the memory; 1 % of it
 JUMP = 5.0  # of a channel's amplitude against the others', and against what it was
 MAINS_HZ, MAINS_SHARE, COMMON_SHARE = (50.0, 60.0), 0.5, 0.25
+MAINS_POWER = 9.0  # against the other channels': hum that all have alike is most of a quiet one
 SLOW = EVERY / 1024  # of a look: what a channel was is forgotten in ten seconds
 SETTLED = 50  # looks after which a jump can be judged: 2 s
 ARTEFACT = 8  # more saturated channels than this at once
@@ -101,12 +102,13 @@ class Samples:
         power = np.maximum(np.einsum("tc,tc->c", emg, emg) / len(emg) - mean * mean, 0) + 1e-12
         self.amplitude = amplitude = np.sqrt(power)
         against = amplitude / middle(amplitude)
-        share = 2 * np.square(np.abs(hum).max(axis=0) / len(emg)) / power
+        mains = 2 * np.square(np.abs(hum).max(axis=0) / len(emg))
+        share = mains / power
         self._looks += 1
         settled = self._looks > SETTLED
         self.loose = (against > JUMP * self._usual) & settled
         if middle(share) < COMMON_SHARE:
-            self.loose |= share > MAINS_SHARE
+            self.loose |= (share > MAINS_SHARE) & (mains > MAINS_POWER * middle(mains))
         pace = SLOW if settled else 1 / self._looks
         self._usual += np.where(self.loose, 0.0, pace * (against - self._usual))
 

@@ -32,7 +32,7 @@ from spikewire.register import (
     quality,
     refitted,
 )
-from spikewire.runtime.background import Background, Inline, Work, WorkError
+from spikewire.runtime.background import Background, GivenUpError, Inline, Work, WorkError
 from spikewire.runtime.engine import Engine
 from spikewire.signals import STEP, Floats
 
@@ -97,19 +97,29 @@ class State:
     answer: InUse
 
 
-def without(state: State, emg: Floats, good: NDArray[np.bool_]) -> State:
+def without(
+    state: State, emg: Floats, good: NDArray[np.bool_], given_up: Callable[[], bool]
+) -> State:
     """The filters in use, solved for fewer channels; what is heard does not matter."""
     kernels = state.moments.solve(state.basis.loading, good)
     return replace(state, answer=replace(state.answer, kernels=kernels))
 
 
-def tended(state: State, emg: Floats, good: NDArray[np.bool_]) -> State:
+def tended(
+    state: State, emg: Floats, good: NDArray[np.bool_],
+    given_up: Callable[[], bool] = lambda: False,
+) -> State:
     """Filters and scales that fit the last seconds better, or those in use.
 
     Parameters
     ----------
     emg : float32 (samples, channels), microvolt, the last ten seconds
     good : bool (channels,), at least half of them true
+    given_up : asked before each set of filters
+
+    Raises
+    ------
+    GivenUpError
     """
     basis, now = state.basis, state.answer
     usual = basis.height * now.factor
@@ -126,6 +136,8 @@ def tended(state: State, emg: Floats, good: NDArray[np.bool_]) -> State:
     def better(trust: Trust, setting: Setting) -> bool:
         """Take these filters if they are; what assumes more must be clearer by COST."""
         nonlocal best, made, used, trusted
+        if given_up():
+            raise GivenUpError
         if not (SLOWEST <= setting.velocity <= FASTEST and allowed(setting)):
             return False
         moments = refitted(moments_at(basis.moments, basis.places, setting), heard, trust, good)
@@ -244,6 +256,10 @@ class Upkeep:
         self._filled = self._step = self._due = 0
         self._waiting: Callable[[], InUse | None] | None = None
         self._lost = False
+        # Halves: that waits to be listened to, that is listened to, whether it has waited before.
+        self._heard: int | None = None
+        self._tending: int | None = None
+        self._put_off = False
         basis = Basis(moments, m.loading or 1e-3, front[1], bundle.height(), bundle.places())
         # While one half is listened to, the other is filled.
         shape = (2, STEP * TEND_STEPS, moments.channels)
@@ -266,6 +282,7 @@ class Upkeep:
     def reset(self) -> None:
         """After a gap: what was heard before it belongs to no common time."""
         self._filled = TEND_STEPS * (self._filled // TEND_STEPS % 2)  # the same half from its start
+        self._heard = None
         self.electrodes.reset()
 
     def step(self, emg: Floats, bad: NDArray[np.bool_] | None = None) -> None:
@@ -281,23 +298,36 @@ class Upkeep:
         if self.electrodes.step(new, bad):
             self._engine.mask(self.electrodes.good)
             self._lost = True
+        if at == TEND_STEPS - 1:
+            self._heard, self._put_off = half % 2, False
         self._collect()
-        if self._waiting is None and self._lost:
+        busy = self._waiting is not None
+        put_off = busy and self._lost and self._tending is not None and not self._put_off
+        if put_off:  # a lost electrode does not wait; what was heard does, once
+            self._heard, self._put_off = self._tending, True
+        elif busy:
+            return
+        if self._lost:
             self._lost = False
-            self._start(LOST_DUE, without, 0)
-        elif self._waiting is None and at == TEND_STEPS - 1:
-            self._start(TEND_DUE, tended, half % 2)
+            self._start(LOST_DUE, without, 0, put_off)
+        elif self._heard is not None:
+            # Something else may have kept the other process busy until now.
+            if at == TEND_STEPS - 1 or at < TEND_STEPS - TEND_DUE:
+                self._start(TEND_DUE, tended, self._heard)
+            self._heard = None
 
-    def _start(self, due: int, work: Work, half: int) -> None:
+    def _start(self, due: int, work: Work, half: int, instead: bool = False) -> None:
         """Begin a piece of work whose result counts `due` steps from now."""
         good = self.electrodes.good.copy()
+        self._tending = None
         if self.ended or good.mean() < FEWEST_GOOD:
             return
         self._due = self._step + due
         try:
-            self._waiting = self._helper.start(work, half, good)
+            self._waiting = self._helper.start(work, half, good, instead)
         except OSError:
             self.ended = True
+        self._tending = half if work is tended else None
 
     def _collect(self) -> None:
         """Swap the front once its time has come."""
