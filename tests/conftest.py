@@ -7,10 +7,15 @@ second implementation of the linear head beside the one that Keras and tf2onnx p
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+
+# Before numpy is loaded: two threads of OpenBLAS that wait for each other on a busy machine take
+# up to 70 times as long as one.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -27,7 +32,6 @@ from spikewire.weights import weights_bin
 # Tests do not time: a busy machine may stop for a second in the middle of an example.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
-
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

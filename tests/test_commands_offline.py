@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,30 +22,32 @@ from test_report_training import UNIT, made
 
 from spikewire.commands import decompose, export, review, score, train
 from spikewire.io import read_trains
-from spikewire.io.npz import write_trains
+from spikewire.io.npz import write_recording, write_trains
 from spikewire.signals import SpikeTrains
 
 MAINS = {"mu-decompose": decompose.main, "mu-train": train.main, "mu-export": export.main,
          "mu-review": review.main, "mu-score": score.main}
 
 
-@pytest.fixture
-def files(tmp_path: Path, synthetic, recording_path, monkeypatch) -> Path:
-    """A folder with good and bad files."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def shelf(synthetic, recording_path, tmp_path_factory) -> Path:
+    """Good and bad files."""
+    folder = tmp_path_factory.mktemp("shelf")
     emg = synthetic.recording.emg
-    Path("good.npz").write_bytes(recording_path.read_bytes())
-    write_trains("trains.npz", synthetic.truth)
-    write_trains("slow.npz", SpikeTrains(synthetic.truth.times, 2000.0))
-    write_trains("one.npz", SpikeTrains(synthetic.truth.times[:1], 2048.0))
-    write_trains("late.npz", SpikeTrains([np.array([10**9])] * 4, 2048.0))
-    Path("empty.npz").write_bytes(b"")
-    Path("same.html").symlink_to("good.npz")
-    Path("trains.html").symlink_to("trains.npz")
-    Path("bad.toml").write_text("colour = 1")
-    Path("taken").mkdir()
-    Path("folder.npz").mkdir()
-    Path("taken/thesis.tex").write_text("x")
+    shutil.copy(recording_path, folder / "good.npz")
+    write_recording(folder / "short.npz", replace(synthetic.recording, emg=emg[: 9 * 2048]))
+    write_trains(folder / "trains.npz", synthetic.truth)
+    write_trains(folder / "short_trains.npz", synthetic.truth.between(0, 9 * 2048))
+    write_trains(folder / "slow.npz", SpikeTrains(synthetic.truth.times, 2000.0))
+    write_trains(folder / "one.npz", SpikeTrains(synthetic.truth.times[:1], 2048.0))
+    write_trains(folder / "late.npz", SpikeTrains([np.array([10**9])] * 4, 2048.0))
+    (folder / "empty.npz").write_bytes(b"")
+    (folder / "same.html").symlink_to("good.npz")
+    (folder / "trains.html").symlink_to("trains.npz")
+    (folder / "bad.toml").write_text("colour = 1")
+    (folder / "taken").mkdir()
+    (folder / "folder.npz").mkdir()
+    (folder / "taken/thesis.tex").write_text("x")
     holed = emg.copy()
     holed[7, 3] = np.nan
     for name, arrays in {
@@ -51,7 +55,15 @@ def files(tmp_path: Path, synthetic, recording_path, monkeypatch) -> Path:
         "wide": {"emg": emg.T, "unit": "uV"}, "unitless": {"emg": emg},
         "slow_emg": {"emg": emg, "unit": "uV", "fs_hz": 1000.0},
     }.items():
-        np.savez(f"{name}.npz", **({"fs_hz": 2048.0} | arrays))
+        np.savez(folder / f"{name}.npz", **({"fs_hz": 2048.0} | arrays))
+    return folder
+
+
+@pytest.fixture
+def files(tmp_path: Path, shelf: Path, monkeypatch) -> Path:
+    """A folder with all of them."""
+    shutil.copytree(shelf, tmp_path, symlinks=True, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
@@ -131,19 +143,19 @@ def test_help_shows_an_example(name: str, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_decompose_and_score_give_figures(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert MAINS["mu-decompose"](["good.npz", "--out", "x.npz", "--rounds", "1", "--json"]) == 0
+    assert MAINS["mu-decompose"](["short.npz", "--out", "x.npz", "--rounds", "1", "--json"]) == 0
     units = json.loads(capsys.readouterr().out)["units"]
     assert len(units) == len(read_trains("x.npz")) == 4
-    assert MAINS["mu-score"](["x.npz", "trains.npz", "--match", "--json"]) == 0
+    assert MAINS["mu-score"](["x.npz", "short_trains.npz", "--match", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["agreement"] > 0.98
-    assert MAINS["mu-score"](["x.npz", "trains.npz", "--match"]) == 0
+    assert MAINS["mu-score"](["x.npz", "short_trains.npz", "--match"]) == 0
     assert "mean F1 0.9" in capsys.readouterr().out or figures["f1"] == 1
 
 
 def test_pages_say_what_was_found_and_where_they_are(files: Path, capsys) -> None:
     hostile = EVIL.replace("/", "_") + ".npz"
-    Path(hostile).write_bytes(Path("good.npz").read_bytes())
+    Path(hostile).write_bytes(Path("short.npz").read_bytes())
     words = [hostile, "--out", "x.npz", "--rounds", "1"]
     assert MAINS["mu-decompose"]([*words, "--report", "d.html"]) == 0
     assert capsys.readouterr().out.endswith("page: d.html\n")
@@ -152,10 +164,10 @@ def test_pages_say_what_was_found_and_where_they_are(files: Path, capsys) -> Non
     assert "Action potentials" in text
     assert "review-source" in [a.get("id") for _, a in made.tags]
     assert hostile in text  # in the command
-    words = ["x.npz", "trains.npz", "--match", "--report", "s.html"]
+    words = ["x.npz", "short_trains.npz", "--match", "--report", "s.html"]
     assert MAINS["mu-score"](words) == 0
     assert capsys.readouterr().out.endswith("page: s.html\n")
-    assert "x.npz against trains.npz" in read(Path("s.html")).text
+    assert "x.npz against short_trains.npz" in read(Path("s.html")).text
     assert MAINS["mu-score"]([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["report"] == "s.html"
 
@@ -238,7 +250,7 @@ def test_one_output_for_each_recording(files: Path, capsys) -> None:
         command = ["good.npz", "good.npz", *(f"--out={o}" for o in outs)]
         assert MAINS["mu-decompose"](command) == 2
         assert words in capsys.readouterr().err
-    assert MAINS["mu-decompose"](["good.npz", "good.npz", "--out", "x.npz", "--out", "y.npz",
+    assert MAINS["mu-decompose"](["short.npz", "short.npz", "--out", "x.npz", "--out", "y.npz",
                                   "--rounds", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["out"] == ["x.npz", "y.npz"]
     assert [t.tolist() for t in read_trains("x.npz").times] == \

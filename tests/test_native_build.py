@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -98,17 +100,21 @@ def test_aarch64_says_what_x86_says(
     there = build(tmp_path_factory.mktemp("there"), "-DSPW_TESTS=ON",
                   f"-DCMAKE_TOOLCHAIN_FILE={ROOT}/runtime/toolchains/aarch64-linux-gnu.cmake")
     emulator = ("qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu")
-    for case in cases.values():
-        for precision in PRECISIONS:
-            one = replay(here, case, precision, 0)
-            for cpu in (0, 1):  # with dot products of bytes, and without
-                other = replay(there, case, precision, cpu, *emulator)
-                assert len(one) >= 200
-                # A sum that lies between two bytes may be rounded to either.
-                allowed = 2e-2 if precision == "int8-all" else 1e-6
-                assert np.abs(one[:, 0] - other[:, 0]).max() <= allowed
-                assert (one[:, 1] != other[:, 1]).mean() < (
-                    5e-2 if precision == "int8-all" else 1e-3)  # ties of equal logits
+
+    def compare(case: Path, precision: str) -> None:
+        one = replay(here, case, precision, 0)
+        for cpu in (0, 1):  # with dot products of bytes, and without
+            other = replay(there, case, precision, cpu, *emulator)
+            assert len(one) >= 200
+            # A sum that lies between two bytes may be rounded to either.
+            allowed = 2e-2 if precision == "int8-all" else 1e-6
+            assert np.abs(one[:, 0] - other[:, 0]).max() <= allowed
+            assert (one[:, 1] != other[:, 1]).mean() < (
+                5e-2 if precision == "int8-all" else 1e-3)  # ties of equal logits
+
+    with ThreadPoolExecutor(2) as two:
+        for done in [two.submit(compare, *what) for what in product(cases.values(), PRECISIONS)]:
+            done.result()
     found = symbol_versions(there / "libspikewire.so", "aarch64-linux-gnu-nm")
     assert all(found[family] <= most for family, most in NEWEST.items()), found
 
@@ -170,12 +176,11 @@ def test_the_receiver_is_installed_beside_it(here: Path, tmp_path: Path) -> None
 def test_sanitizers_find_nothing(cases: dict[str, Path], tmp_path: Path) -> None:
     """Every shape and instruction set, and a few seconds of damaged weights."""
     made = build(tmp_path, "-DSPW_TESTS=ON", "-DSPW_SANITIZE=ON")
-    for case in cases.values():
-        for precision in PRECISIONS:
-            replay(made, case, precision, 0)
-            replay(made, case, precision, 1)
-    done = subprocess.run([str(made / "fuzz_weights"), "5",
+    with subprocess.Popen([str(made / "fuzz_weights"), "5",
                            *(str(case / "weights.bin") for case in cases.values())],
-                          capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "none crashed" in done.stdout
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as fuzz:
+        for case, precision, cpu in product(cases.values(), PRECISIONS, (0, 1)):
+            replay(made, case, precision, cpu)
+        said, errors = fuzz.communicate()
+    assert fuzz.returncode == 0, errors[-3000:]
+    assert "none crashed" in said

@@ -80,6 +80,7 @@ def make_step(net: keras.Model, recipe: Recipe) -> Callable[..., tf.Tensor]:
     clip = recipe.clip_norm or None
     optimizer = {"adam": keras.optimizers.Adam, "rmsprop": keras.optimizers.RMSprop}[
         recipe.optimizer](recipe.learning_rate, global_clipnorm=clip)
+    optimizer.build(net.trainable_variables)  # else the first step is traced twice
 
     @tf.function
     def step(x: tf.Tensor, y: tf.Tensor, where: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
