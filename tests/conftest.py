@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 # Before numpy is loaded: two threads of OpenBLAS that wait for each other on a busy machine take
 # up to 70 times as long as one.
@@ -219,6 +220,19 @@ def recording_path(synthetic: Synthetic, tmp_path_factory: pytest.TempPathFactor
     path = tmp_path_factory.mktemp("recording") / "synthetic.npz"
     write_recording(path, synthetic.recording)
     return path
+
+
+@pytest.fixture(scope="session")
+def trained(synthetic: Synthetic, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """A small model trained on the synthetic record, and its folder."""
+    from test_train import TINY, fitted
+
+    from spikewire.model import save
+
+    folder = tmp_path_factory.mktemp("model")
+    model = fitted(synthetic, TINY, folder)
+    save(folder, model)
+    return model, folder
 
 
 Contract = Callable[..., tuple[Recording, SpikeTrains]]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,23 +13,35 @@ pytest.importorskip("tensorflow")
 ort = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 
-from test_train import PAPER, TINY, fitted
+from test_train import PAPER, fitted
 
 from spikewire import export
 from spikewire.bundle import GOLDEN_STEPS, read_bundle
+from spikewire.model import Model
 from spikewire.runtime.engine import check_golden, open_engine
 from spikewire.signals import STEP, WINDOW, InputError
 
 
 @pytest.fixture(scope="module")
-def model(synthetic, tmp_path_factory):
-    return fitted(synthetic, replace(TINY, steps=20, check_every=20),
-                  tmp_path_factory.mktemp("model"))
+def model(trained) -> Model:
+    return trained[0]
 
 
-def test_bundle_of_the_network(model, tmp_path) -> None:
-    path = tmp_path / "net.mub"
-    facts = export.export(model, path, ["fp16"], "network")
+@pytest.fixture(scope="module")
+def paper(synthetic, tmp_path_factory) -> Model:
+    return fitted(synthetic, replace(PAPER, steps=2, check_every=2),
+                  tmp_path_factory.mktemp("paper"))
+
+
+@pytest.fixture(scope="module")
+def network(model, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
+    """A bundle with the network in two precisions, and its facts."""
+    path = tmp_path_factory.mktemp("network") / "net.mub"
+    return path, export.export(model, path, ["fp16"], "network")
+
+
+def test_bundle_of_the_network(network) -> None:
+    path, facts = network
     assert facts["precisions"]["fp32"] <= 1e-5
     assert facts["precisions"]["fp16"] <= export.TOLERANCE["fp16"]
     bundle = read_bundle(path)
@@ -40,19 +54,17 @@ def test_bundle_of_the_network(model, tmp_path) -> None:
             <= m.tolerance[precision]
 
 
-def test_graph_is_opset_17_with_static_shapes(model, tmp_path) -> None:
-    export.export(model, tmp_path / "n.mub", [], "network")
-    graph = onnx.load_from_string(read_bundle(tmp_path / "n.mub").files["network.fp32.onnx"])
+def test_graph_is_opset_17_with_static_shapes(network) -> None:
+    graph = onnx.load_from_string(read_bundle(network[0]).files["network.fp32.onnx"])
     assert [o.version for o in graph.opset_import if o.domain in ("", "ai.onnx")] == [17]
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
               for v in [*graph.graph.input, *graph.graph.output]}
     assert shapes == {"x": [1, 120, 4], "presence": [1, 4], "position": [1, 4, 20]}
 
 
-def test_half_precision_spares_the_comparison_with_the_maximum(model, tmp_path) -> None:
+def test_half_precision_spares_the_comparison_with_the_maximum(network) -> None:
     """In half precision neighbours of a peak round to its height and would pass for it."""
-    export.export(model, tmp_path / "n.mub", ["fp16"], "network")
-    graph = onnx.load_from_string(read_bundle(tmp_path / "n.mub").files["network.fp16.onnx"])
+    graph = onnx.load_from_string(read_bundle(network[0]).files["network.fp16.onnx"])
     typed = {v.name: v.type.tensor_type.elem_type
              for v in onnx.shape_inference.infer_shapes(graph).graph.value_info}
     (compare,) = [n for n in graph.graph.node if n.op_type == "GreaterOrEqual"]
@@ -73,8 +85,7 @@ def test_auto_takes_what_validation_chose(model, tmp_path) -> None:
         assert export.export(chosen, tmp_path / f"{name}.mub")["decoder"] == name
 
 
-def test_the_papers_network_needs_no_front(synthetic, tmp_path) -> None:
-    paper = fitted(synthetic, replace(PAPER, steps=2, check_every=2), tmp_path)
+def test_the_papers_network_needs_no_front(paper, tmp_path) -> None:
     facts = export.export(paper, tmp_path / "paper.mub", [], "network")
     assert facts["precisions"]["fp32"] <= 1e-5
     bundle = read_bundle(tmp_path / "paper.mub")
@@ -85,10 +96,9 @@ def test_the_papers_network_needs_no_front(synthetic, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["network", "linear", "paper"])
-def test_the_standalone_graph_takes_microvolts(model, synthetic, tmp_path, kind) -> None:
+def test_the_standalone_graph_takes_microvolts(model, paper, synthetic, tmp_path, kind) -> None:
     """The whole chain as one graph says what the engine says, sample block by sample block."""
-    chosen = fitted(synthetic, replace(PAPER, steps=2, check_every=2), tmp_path) \
-        if kind == "paper" else model
+    chosen = paper if kind == "paper" else model
     decoder = "linear" if kind == "linear" else "network"
     export.export(chosen, tmp_path / "x.mub", [], decoder, alone=tmp_path / "x.onnx")
     bundle = read_bundle(tmp_path / "x.mub")
@@ -118,8 +128,7 @@ def test_a_graph_that_differs_is_not_written(model, tmp_path, monkeypatch) -> No
     assert not (tmp_path / "bad.mub").exists()
 
 
-def test_the_same_model_gives_the_same_bytes(model, tmp_path) -> None:
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        export.export(model, tmp_path / folder / "x.mub", [], "network")
-    assert (tmp_path / "a/x.mub").read_bytes() == (tmp_path / "b/x.mub").read_bytes()
+def test_the_same_model_gives_the_same_bytes(model, network, tmp_path) -> None:
+    again = tmp_path / network[0].name
+    export.export(model, again, ["fp16"], "network")
+    assert again.read_bytes() == network[0].read_bytes()

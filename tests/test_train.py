@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,9 +37,12 @@ def fitted(synthetic, recipe: Recipe, folder: Path, emg=None) -> folders.Model:
 
 
 @pytest.fixture(scope="module")
-def trained(synthetic, tmp_path_factory) -> tuple[folders.Model, Path]:
-    folder = tmp_path_factory.mktemp("model")
-    model = fitted(synthetic, TINY, folder)
+def louder(synthetic, tmp_path_factory) -> tuple[folders.Model, Path]:
+    """Two steps on the record with other EMG inside the held-out span."""
+    emg = synthetic.recording.emg.copy()
+    emg[HOLD_OUT[0] : HOLD_OUT[1]] = 1000
+    folder = tmp_path_factory.mktemp("louder")
+    model = fitted(synthetic, replace(TINY, steps=2, check_every=2), folder, emg)
     folders.save(folder, model)
     return model, folder
 
@@ -72,13 +76,10 @@ def test_a_model_folder_comes_back_whole(synthetic, trained) -> None:
     assert list((folder / "logs").glob("events.out.tfevents*"))
 
 
-def test_the_held_out_block_changes_nothing(synthetic, trained, tmp_path) -> None:
+def test_the_held_out_block_changes_nothing(trained, louder) -> None:
     """Other EMG inside the held-out span: the filters are the same to the bit."""
-    emg = synthetic.recording.emg.copy()
-    emg[HOLD_OUT[0] : HOLD_OUT[1]] = 1000
-    other = fitted(synthetic, replace(TINY, steps=2, check_every=2), tmp_path, emg)
-    np.testing.assert_array_equal(other.front.kernels, trained[0].front.kernels)
-    np.testing.assert_array_equal(other.front.thresholds, trained[0].front.thresholds)
+    np.testing.assert_array_equal(louder[0].front.kernels, trained[0].front.kernels)
+    np.testing.assert_array_equal(louder[0].front.thresholds, trained[0].front.thresholds)
 
 
 def test_the_papers_network_trains_the_same_way(synthetic, tmp_path) -> None:
@@ -129,11 +130,10 @@ def test_it_is_named_before_the_training(synthetic, tmp_path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_mixture_of_two_trainings_is_noticed(synthetic, trained, tmp_path) -> None:
-    other = fitted(synthetic, replace(TINY, steps=2, check_every=2), tmp_path / "o")
-    folders.save(tmp_path / "o", other)
-    (tmp_path / "o/network.weights.h5").write_bytes(
-        (trained[1] / "network.weights.h5").read_bytes())
+def test_a_mixture_of_two_trainings_is_noticed(trained, louder, tmp_path) -> None:
+    shutil.copytree(louder[1], tmp_path / "o")
+    folders.load(tmp_path / "o")
+    shutil.copy(trained[1] / "network.weights.h5", tmp_path / "o")
     with pytest.raises(InputError, match="of another training"):
         folders.load(tmp_path / "o")
 
