@@ -8,7 +8,7 @@ second implementation of the linear head beside the one that Keras and tf2onnx p
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -220,6 +220,16 @@ def recording_path(synthetic: Synthetic, tmp_path_factory: pytest.TempPathFactor
     path = tmp_path_factory.mktemp("recording") / "synthetic.npz"
     write_recording(path, synthetic.recording)
     return path
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """One headless Chromium, in which every page has a profile of its own."""
+    from monitor_world import Chromium
+
+    made = Chromium()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

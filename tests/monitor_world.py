@@ -144,49 +144,81 @@ class Server:
         return int(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-class Browser:
-    """A page in headless Chromium."""
+class Chromium:
+    """Headless Chromium without a page."""
 
-    def __init__(self, url: str, width: int = 1360, height: int = 900, dark: bool = False) -> None:
+    def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         assert CHROMIUM
         self.process = subprocess.Popen(
-            [CHROMIUM, *FLAGS, f"--user-data-dir={self._folder.name}",
-             f"--window-size={width},{height}", "about:blank"],
+            [CHROMIUM, *FLAGS, f"--user-data-dir={self._folder.name}", "about:blank"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        ready = Path(self._folder.name) / "DevToolsActivePort"
+        until = time.monotonic() + 60
+        while not (ready.exists() and ready.read_text().count("\n")):
+            if time.monotonic() > until:
+                self.close()
+                raise AssertionError("Chromium did not start")
+            time.sleep(0.02)
+        self.port = int(ready.read_text().split()[0])
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/json/version") as answer:
+            self.address = json.load(answer)["webSocketDebuggerUrl"]
+
+    def close(self) -> None:
+        """End it, and every process it started."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._folder.cleanup()
+
+
+class Browser:
+    """A page in headless Chromium: in one of its own, or in a profile of its own of a shared one.
+
+    Parameters
+    ----------
+    url : str
+    width, height : int
+    dark : bool
+        What the system asks for.
+    chromium : Chromium, optional
+        The shared one; a profile keeps nothing of what the pages before it stored.
+    """
+
+    def __init__(self, url: str, width: int = 1360, height: int = 900, dark: bool = False,
+                 chromium: Chromium | None = None) -> None:
         self._opened = ExitStack()  # websockets 17 wants a context
         try:
-            self._attach(url, width, height, dark)
+            self._chromium = chromium or Chromium()
+            if not chromium:
+                self._opened.callback(self._chromium.close)
+            self.errors: list[str] = []
+            self._numbers = itertools.count(1)
+            self._size = width, height
+            self._profile = self._new_profile()
+            self._join(self._new_tab(), dark)
+            self.open(url)
         except BaseException:
             self.close()
             raise
 
-    def _attach(self, url: str, width: int, height: int, dark: bool) -> None:
-        """Find the page that the process shows, and talk to it."""
-        ready = Path(self._folder.name) / "DevToolsActivePort"
-        until = time.monotonic() + 60
-        while not (ready.exists() and ready.read_text().count("\n")):
-            assert time.monotonic() < until, "Chromium did not start"
-            time.sleep(0.1)
-        self.port = int(ready.read_text().split()[0])
-        self.errors: list[str] = []
-        self._numbers = itertools.count(1)
-        self._size = width, height
-        self._join(self.pages()[0], dark)
-        self.open(url)
+    def _new_profile(self) -> str:
+        """A profile that is gone with this page."""
+        from websockets.sync.client import connect
 
-    def pages(self) -> list[dict[str, str]]:
-        """All tabs, newest first."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/json/list") as answer:
-            return [t for t in json.load(answer) if t["type"] == "page"]
+        self._socket = self._opened.enter_context(connect(self._chromium.address, max_size=None))
+        return self.call("Target.createBrowserContext", disposeOnDetach=True)["browserContextId"]
 
-    def _join(self, page: dict[str, str], dark: bool) -> None:
+    def _new_tab(self) -> str:
+        return self.call("Target.createTarget", url="about:blank",
+                         browserContextId=self._profile)["targetId"]
+
+    def _join(self, tab: str, dark: bool) -> None:
         """Talk to a tab."""
         from websockets.sync.client import connect
 
-        self.tab = page["id"]
-        self._socket = self._opened.enter_context(
-            connect(page["webSocketDebuggerUrl"], max_size=None))
+        self.tab = tab
+        self._socket = self._opened.enter_context(connect(
+            f"ws://127.0.0.1:{self._chromium.port}/devtools/page/{tab}", max_size=None))
         self.call("Page.enable")
         self.call("Runtime.enable")
         self.call("Log.enable")
@@ -198,14 +230,13 @@ class Browser:
     def another(self, url: str) -> str:
         """Open a new tab and talk to it from now on; the id of the one before."""
         before = self.tab
-        made = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.turn(made)
+        self.turn(self._new_tab())
         self.open(url)
         return before
 
     def turn(self, tab: str) -> None:
         """Talk to a tab that is open."""
-        self._join(next(p for p in self.pages() if p["id"] == tab), False)
+        self._join(tab, False)
 
     def shut(self, tab: str) -> None:
         """Close a tab."""
@@ -221,6 +252,11 @@ class Browser:
             assert time.monotonic() < end, "no key arrives"
             self.key("Shift")
             time.sleep(0.05)
+
+    def downloads(self, folder: Path) -> None:
+        """Where what the page saves goes."""
+        self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder),
+                  browserContextId=self._profile)
 
     def media(self, dark: bool, calm: bool = False) -> None:
         """What the person has set in the system."""
@@ -254,7 +290,7 @@ class Browser:
         end = time.monotonic() + seconds
         while not (value := self.ask(expression)):
             assert time.monotonic() < end, f"{expression} stayed {value!r}; {self.errors}"
-            time.sleep(0.1)
+            time.sleep(0.05)
         return value
 
     def key(self, key: str, text: str = "") -> None:
@@ -280,8 +316,5 @@ class Browser:
         self.close()
 
     def close(self) -> None:
-        """End it, and every process it started."""
+        """End it, and what it started."""
         self._opened.close()
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self._folder.cleanup()

@@ -14,7 +14,7 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
 pytest.importorskip("websockets")
 
-from monitor_world import CHROMIUM, Browser, Made, Server
+from monitor_world import CHROMIUM, Browser, Chromium, Made, Server
 
 from spikewire.link.table import FAULTS, STATES
 from spikewire.monitor import words
@@ -125,8 +125,8 @@ def run(folder: Path):
 
 
 @pytest.fixture
-def page(server: Server):
-    with Browser(server.url) as made:
+def page(server: Server, chromium: Chromium):
+    with Browser(server.url, chromium=chromium) as made:
         yield made
     assert made.errors == []
 
@@ -141,7 +141,7 @@ UP = "globalThis.spikewire && spikewire.facts().units === 30 && spikewire.facts(
 @BROWSER
 def test_every_spike_that_was_sent_is_drawn_or_counted(page: Browser, run: Made) -> None:
     page.until(UP)
-    time.sleep(3)
+    page.until("spikewire.facts().drawn > 700")
     run.close()  # nothing more is sent
     page.until("!spikewire.facts().live")
     found = page.until("spikewire.facts().drawn === spikewire.facts().spikes && spikewire.facts()")
@@ -238,7 +238,7 @@ def test_tab_reaches_every_button_and_shows_where_it_is(page: Browser, run: Made
 @BROWSER
 def test_a_picture_is_saved(page: Browser, run: Made, tmp_path: Path) -> None:
     page.until(UP)
-    page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    page.downloads(tmp_path)
     page.key("s")
     until = time.monotonic() + 20
     while not (saved := list(tmp_path.glob("*.png"))):
@@ -264,9 +264,11 @@ def test_calm_and_narrow_screens(page: Browser, run: Made) -> None:
 
 
 @BROWSER
-def test_the_participant_follows_a_target(server: Server, run: Made) -> None:
+def test_the_participant_follows_a_target(
+    server: Server, run: Made, chromium: Chromium
+) -> None:
     plan = "/feedback?level=50&hold=10&rest=1&ramp=1&full=300#"
-    with Browser(server.url.replace("/#", plan)) as page:
+    with Browser(server.url.replace("/#", plan), chromium=chromium) as page:
         page.until("document.getElementById('cue').textContent === 'Ready?'")
         page.key(" ")
         page.until("document.getElementById('cue').textContent === 'Hold 50 %, steady'")
@@ -276,11 +278,13 @@ def test_the_participant_follows_a_target(server: Server, run: Made) -> None:
 
 
 @BROWSER
-def test_without_the_token_nothing_is_shown(server: Server, run: Made) -> None:
-    with Browser(server.url.partition("#")[0]) as page:
+def test_without_the_token_nothing_is_shown(
+    server: Server, run: Made, chromium: Chromium
+) -> None:
+    with Browser(server.url.partition("#")[0], chromium=chromium) as page:
         page.until(
             "document.getElementById('state').textContent.includes('does not let this page in')")
         assert facts(page)["steps"] == 0
-    with Browser(server.url) as shown:
+    with Browser(server.url, chromium=chromium) as shown:
         shown.until(UP)
         assert shown.ask("location.href").endswith("/")  # the token is not left in the address

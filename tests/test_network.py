@@ -28,11 +28,11 @@ def test_the_papers_networks_learn_in_two_epochs() -> None:
     for units in (1, 2):
         keras.utils.set_random_seed(0)
         net = network.so_dcnn(64) if units == 1 else network.mo_dcnn(64, 2)
-        y = rng.integers(0, 2, (512, 1, units)).astype(np.float32)
-        x = rng.normal(0, 0.1, (512, 120, 64)).astype(np.float32)
+        y = rng.integers(0, 2, (256, 1, units)).astype(np.float32)
+        x = rng.normal(0, 0.1, (256, 120, 64)).astype(np.float32)
         x[:, 50:70, :units] += y
         net.compile("rmsprop", keras.losses.BinaryCrossentropy(from_logits=True))
-        losses = net.fit(x, y, batch_size=64, epochs=2, verbose=0).history["loss"]
+        losses = net.fit(x, y, batch_size=32, epochs=2, verbose=0).history["loss"]
         assert losses[1] < losses[0]
 
 

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("websockets")
 pytest.importorskip("uvicorn")
 
-from monitor_world import CHROMIUM, Browser
+from monitor_world import CHROMIUM, Browser, Chromium
 from report_world import EVIL
 from test_report_running import made
 from test_report_scoring import write as write_scoring
@@ -40,8 +40,10 @@ def folder(synthetic, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("width", [1360, 390])
-def test_pages_fit_and_follow_the_systems_colours(folder: Path, width: int) -> None:
-    with Browser((folder / "run.html").as_uri(), width) as browser:
+def test_pages_fit_and_follow_the_systems_colours(
+    folder: Path, width: int, chromium: Chromium
+) -> None:
+    with Browser((folder / "run.html").as_uri(), width, chromium=chromium) as browser:
         for name in ("run", "units", "score"):
             browser.open((folder / f"{name}.html").as_uri())
             browser.until(f"location.pathname.endsWith('{name}.html')")
@@ -55,18 +57,18 @@ def test_pages_fit_and_follow_the_systems_colours(folder: Path, width: int) -> N
         assert browser.errors == []
 
 
-def test_no_script_runs_whoever_wrote_it(folder: Path) -> None:
-    with Browser((folder / "evil.html").as_uri()) as browser:
+def test_no_script_runs_whoever_wrote_it(folder: Path, chromium: Chromium) -> None:
+    with Browser((folder / "evil.html").as_uri(), chromium=chromium) as browser:
         assert browser.ask("document.title") == "t"
         assert "Content Security Policy" in "".join(browser.errors)
 
 
-def test_a_raster_lies_where_its_axis_says(tmp_path: Path) -> None:
+def test_a_raster_lies_where_its_axis_says(tmp_path: Path, chromium: Chromium) -> None:
     """Chromium's own geometry of the marks, against the label below them."""
     trains = [np.array([4.0])]
     html = rasters.raster(trains, trains, (0.0, 8.0))
     page.write_page(tmp_path / "p.html", "t", [("x", html)])
-    with Browser((tmp_path / "p.html").as_uri()) as browser:
+    with Browser((tmp_path / "p.html").as_uri(), chromium=chromium) as browser:
         mark, label = browser.ask("""[document.querySelector("path[style='stroke-width:9']"),
           [...document.querySelectorAll("text")].find(t => t.textContent == "4")].map(
           e => { const b = e.getBoundingClientRect(); return b.left + b.width / 2; })""")

@@ -22,7 +22,7 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from monitor_world import CHROMIUM, Browser
+from monitor_world import CHROMIUM, Browser, Chromium
 
 from spikewire import edits, separate
 from spikewire.commands import review as command
@@ -186,14 +186,11 @@ def test_units_without_discharges_are_shown(synthetic, found) -> None:
 
 
 @pytest.fixture
-def page(files: Path):
-    with Browser((files / "p.html").as_uri()) as made:
+def page(files: Path, chromium: Chromium):
+    """Each test begins as a person does who was never here: in a profile of its own."""
+    with Browser((files / "p.html").as_uri(), chromium=chromium) as made:
         made.until(READY)
-        # each test begins as a person does who was never here
-        made.ask("localStorage.clear()")
-        made.open("about:blank#")
-        made.open((files / "p.html").as_uri())
-        made.until(READY)
+        assert facts(made)["record"] == []
         yield made
     assert made.errors == []
 
@@ -254,7 +251,7 @@ def test_figures_after_random_edits_are_pythons(page: Browser, synthetic, found)
 
 def saved(page: Browser, folder: Path) -> Path:
     """Export by the key, and wait for the file."""
-    page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+    page.downloads(folder)
     page.key("e")
     until = time.monotonic() + 20
     while not (there := list(folder.glob("*_edited.npz"))):
