@@ -13,21 +13,25 @@ import pytest
 pytest.importorskip("tensorflow")
 pytest.importorskip("onnxruntime")
 
+from conftest import make_synthetic
 from report_world import read
 
 from spikewire.commands import demo
 from spikewire.io import read_trains
+from spikewire.io.npz import write_recording
 from spikewire.score import match
 
 
 @pytest.mark.timeout(400)  # eight processes, one after the other, three of them with TensorFlow
 def test_from_recording_to_frames(
-    recording_path: Path, synthetic: object, tmp_path: Path, capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "STEPS", 150)
+    synthetic = make_synthetic(13.0)
+    write_recording(tmp_path / "r.npz", synthetic.recording)
+    monkeypatch.setattr(demo, "STEPS", 60)
     out = tmp_path / "demo"
-    code = demo.main(["--recording", str(recording_path), "--hold-out", "12:15", "--out", str(out)])
+    code = demo.main(["--recording", str(tmp_path / "r.npz"), "--hold-out", "8:11", "--out",
+                      str(out)])
     shown = capfd.readouterr().out
     assert code == 0, shown
     facts = json.loads((out / "demo.json").read_text())
@@ -40,7 +44,7 @@ def test_from_recording_to_frames(
     assert min(rate for _, rate in match(found.times, synthetic.truth.times)) > 0.95
     assert facts["scores"]["network"]["f1"] > 0.95
     assert facts["scores"]["linear"]["f1"] > 0.95
-    assert "F1 on held-out 12-15 s: network" in shown
+    assert "F1 on held-out 8-11 s: network" in shown
     text = read(out / "demo.html").text
     for heading in ("Latency by stage", "Which was taken for which", "What was run"):
         assert heading in text

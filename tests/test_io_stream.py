@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -120,7 +122,16 @@ def test_a_lost_box_is_found_again_and_the_time_away_is_a_gap() -> None:
     at_once(one, ALL)
 
 
-def test_a_box_that_went_on_sending_after_a_crash_is_stopped_first() -> None:
+SCENES: dict[str, Callable[[], None]] = {}  # they mostly wait, so they are played at once
+
+
+def scene(play: Callable[[], None]) -> Callable[[], None]:
+    SCENES[play.__name__] = play
+    return play
+
+
+@scene
+def a_box_that_went_on_sending_after_a_crash_is_stopped_first() -> None:
     with emulated("quattrocento", "0.9 crash 0.1") as (_box, uri):
         source = open_source(uri, MonotonicClock())
         blocks = read_until(source, holes)
@@ -130,7 +141,8 @@ def test_a_box_that_went_on_sending_after_a_crash_is_stopped_first() -> None:
         assert_played("quattrocento", blocks, shifted=True)
 
 
-def test_a_counter_that_begins_anew_is_a_gap() -> None:
+@scene
+def a_counter_that_begins_anew_is_a_gap() -> None:
     def one(name: str) -> None:
         with emulated(name, "0.9 reset") as (box, uri):
             source = open_source(uri, MonotonicClock())
@@ -145,6 +157,59 @@ def test_a_counter_that_begins_anew_is_a_gap() -> None:
     at_once(one, ["quattrocento", "muovi+"])
 
 
+@scene
+def a_sessantaquattro_that_changes_its_width_is_followed() -> None:
+    with emulated("sessantaquattro", "0.9 width 70") as (_box, uri):
+        source = open_source(uri, MonotonicClock())
+        blocks = read_until(source, lambda b: bool(b) and b[-1].first > 1.8 * 2000)
+        source.close()
+        assert_played("sessantaquattro", blocks)
+        assert source.troubles["framing"] == 1
+        assert sum(n for _, n in holes(blocks)) <= 17
+
+
+@scene
+def a_nearly_full_buffer_is_told_while_it_lasts() -> None:
+    with emulated("quattrocento", "0.9 full 0.2") as (_, uri):
+        source = open_source(uri, MonotonicClock())
+        read_until(source, lambda b: "buffer" in source.faults)
+        assert source.troubles["near_full"] == 1
+        read_until(source, lambda b: not source.faults)
+        assert source.faults == frozenset()
+        source.close()
+
+
+@scene
+def reading_never_waits_longer_than_it_was_asked_to() -> None:
+    """With nobody at the other end, by a clock that counts: no timing of the machine."""
+    waits = []
+
+    class Clock(MonotonicClock):
+        def sleep_until(self, moment: float) -> None:
+            waits.append(moment - self.now())
+            super().sleep_until(moment)
+
+    with emulated("quattrocento", "0.7 disconnect 5") as (_, uri):
+        source = open_source(uri, Clock())
+        read_until(source, lambda b: source.troubles["disconnects"] == 1)
+        for _ in range(100):
+            assert source.read(0.005) == []
+        source.close()
+    assert waits
+    assert max(waits) <= 0.1
+
+
+@pytest.fixture(scope="module")
+def played() -> Iterator[dict[str, Future[None]]]:
+    with ThreadPoolExecutor(len(SCENES)) as pool:
+        yield {name: pool.submit(play) for name, play in SCENES.items()}
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_of_one_box(name: str, played: dict[str, Future[None]]) -> None:
+    played[name].result()
+
+
 def test_a_silent_connection_is_given_up_and_made_anew(monkeypatch) -> None:
     monkeypatch.setattr(stream, "SILENCE_S", 0.3)
     with emulated("muovi+", "0.9 stall 0.8") as (_box, uri):
@@ -155,40 +220,23 @@ def test_a_silent_connection_is_given_up_and_made_anew(monkeypatch) -> None:
         source.close()
 
 
-@pytest.mark.parametrize(("name", "words"), [("muovi+", 38), ("quattrocento", 72), ("muovi", 70)])
-def test_another_width_in_mid_stream_is_never_taken_apart(name: str, words: int, monkeypatch
-                                                          ) -> None:
+def test_another_width_in_mid_stream_is_never_taken_apart(monkeypatch) -> None:
     monkeypatch.setattr(stream, "SILENCE_S", 0.3)
-    with emulated(name, f"0.9 width {words}") as (box, uri):
-        source = open_source(uri, MonotonicClock())
-        clock = MonotonicClock()
-        blocks, until = [], clock.now() + 2.1
-        while clock.now() < until:
-            blocks += source.read(0.02)
-        source.close()
-        assert_played(name, blocks)
-        assert blocks[-1].first + len(blocks[-1].counts) <= box.happened[0][2]
-        assert source.troubles["framing"] >= 1
+    widths = {"muovi+": 38, "quattrocento": 72, "muovi": 70}
 
+    def one(name: str) -> None:
+        with emulated(name, f"0.9 width {widths[name]}") as (box, uri):
+            source = open_source(uri, MonotonicClock())
+            clock = MonotonicClock()
+            blocks, until = [], clock.now() + 2.1
+            while clock.now() < until:
+                blocks += source.read(0.02)
+            source.close()
+            assert_played(name, blocks)
+            assert blocks[-1].first + len(blocks[-1].counts) <= box.happened[0][2]
+            assert source.troubles["framing"] >= 1
 
-def test_a_sessantaquattro_that_changes_its_width_is_followed() -> None:
-    with emulated("sessantaquattro", "0.9 width 70") as (_box, uri):
-        source = open_source(uri, MonotonicClock())
-        blocks = read_until(source, lambda b: bool(b) and b[-1].first > 1.8 * 2000)
-        source.close()
-        assert_played("sessantaquattro", blocks)
-        assert source.troubles["framing"] == 1
-        assert sum(n for _, n in holes(blocks)) <= 17
-
-
-def test_a_nearly_full_buffer_is_told_while_it_lasts() -> None:
-    with emulated("quattrocento", "0.9 full 0.2") as (_, uri):
-        source = open_source(uri, MonotonicClock())
-        read_until(source, lambda b: "buffer" in source.faults)
-        assert source.troubles["near_full"] == 1
-        read_until(source, lambda b: not source.faults)
-        assert source.faults == frozenset()
-        source.close()
+    at_once(one, list(widths))
 
 
 def test_another_model_is_refused_by_its_width(monkeypatch) -> None:
@@ -246,25 +294,6 @@ def test_a_second_caller_is_turned_away() -> None:
         blocks = read_until(source, lambda b: len(b) > 10)
         assert not holes(blocks)
         source.close()
-
-
-def test_reading_never_waits_longer_than_it_was_asked_to() -> None:
-    """With nobody at the other end, by a clock that counts: no timing of the machine."""
-    waits = []
-
-    class Clock(MonotonicClock):
-        def sleep_until(self, moment: float) -> None:
-            waits.append(moment - self.now())
-            super().sleep_until(moment)
-
-    with emulated("quattrocento", "0.7 disconnect 5") as (_, uri):
-        source = open_source(uri, Clock())
-        read_until(source, lambda b: source.troubles["disconnects"] == 1)
-        for _ in range(100):
-            assert source.read(0.005) == []
-        source.close()
-    assert waits
-    assert max(waits) <= 0.1
 
 
 def test_rubbish_at_the_port_is_survived(monkeypatch) -> None:

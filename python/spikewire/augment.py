@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import signal
 
 from spikewire import filters
 from spikewire.crossfit import FOLDS, CrossFit, Front
@@ -83,6 +82,8 @@ class Augment:
         if velocity != 1:
             length = round(len(x) / velocity)
             times = [np.rint(t * (length / len(x))).astype(np.int64) for t in times]
+            from scipy import signal  # half a second, which mu-export can do without
+
             x = signal.resample(x, length, axis=0)
         if self._moves and rng.random() < 0.5:
             x = moved(x, self._moves[int(rng.integers(len(self._moves)))])
