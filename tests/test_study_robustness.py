@@ -45,6 +45,7 @@ def test_labels_are_true_and_of_different_units(muscle) -> None:
 
 def test_a_perfect_decoder_has_one_everywhere(muscle, tmp_path: Path, monkeypatch) -> None:
     scene, _, _ = muscle
+    monkeypatch.setattr(study, "TEST_S", 20.0)
     monkeypatch.setattr(study.Setup, "scene", lambda self, first, seconds, **changes: replace(
         scene, first=first, contraction=replace(scene.contraction, plateau_s=seconds)))
     setup = study.Setup(5)
