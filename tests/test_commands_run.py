@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -46,18 +49,19 @@ def with_gain(path: Path, lsb_uv: float) -> None:
     log.close()
 
 
-@pytest.fixture
-def files(tmp_path: Path, bundle_path: Path, recording_path: Path, synthetic) -> Path:
-    """A folder with a good bundle and recording, and bad ones."""
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory, bundle_path: Path, recording_path: Path, synthetic) -> Path:
+    """A good bundle and recording, and bad ones."""
+    folder = tmp_path_factory.mktemp("shelf")
     good = bundle_path.read_bytes()
-    (tmp_path / "good.mub").write_bytes(good)
-    (tmp_path / "half.mub").write_bytes(good[: len(good) // 2])
-    (tmp_path / "flip.mub").write_bytes(good[:5000] + bytes([good[5000] ^ 1]) + good[5001:])
-    (tmp_path / "good.npz").write_bytes(recording_path.read_bytes())
-    (tmp_path / "empty.npz").write_bytes(b"")
-    (tmp_path / "there.mcap").write_bytes(b"a log of yesterday")
-    (tmp_path / "same.html").symlink_to("good.npz")
-    with_gain(tmp_path / "loud.mcap", 1e6)
+    (folder / "good.mub").write_bytes(good)
+    (folder / "half.mub").write_bytes(good[: len(good) // 2])
+    (folder / "flip.mub").write_bytes(good[:5000] + bytes([good[5000] ^ 1]) + good[5001:])
+    (folder / "good.npz").write_bytes(recording_path.read_bytes())
+    (folder / "empty.npz").write_bytes(b"")
+    (folder / "there.mcap").write_bytes(b"a log of yesterday")
+    (folder / "same.html").symlink_to("good.npz")
+    with_gain(folder / "loud.mcap", 1e6)
     emg = synthetic.recording.emg[:8192]
     holed = emg.copy()
     holed[7, 3] = np.nan
@@ -66,8 +70,16 @@ def files(tmp_path: Path, bundle_path: Path, recording_path: Path, synthetic) ->
         "unitless": {"emg": emg}, "slow": {"emg": emg, "unit": "uV", "fs_hz": 1000.0},
         "other": {"emg": emg, "unit": "uV", "fs_hz": 2000.0},
     }.items():
-        np.savez(tmp_path / f"{name}.npz", **({"fs_hz": 2048.0} | arrays))
-    return tmp_path
+        np.savez(folder / f"{name}.npz", **({"fs_hz": 2048.0} | arrays))
+    emg = synthetic.recording.emg
+    np.savez(folder / "both.npz", emg=np.concatenate([emg, emg], axis=1), unit="uV", fs_hz=2048.0)
+    return folder
+
+
+@pytest.fixture
+def files(tmp_path: Path, shelf: Path) -> Path:
+    """A folder with all of them."""
+    return shutil.copytree(shelf, tmp_path, symlinks=True, dirs_exist_ok=True)
 
 
 def test_two_grids_decode_as_each_alone(files: Path, synthetic, monkeypatch, capsys) -> None:
@@ -271,10 +283,17 @@ class Pair:
         return out, err, json.loads(self.link.communicate(timeout=20)[0])
 
 
-def test_a_controller_arms_two_bundles_with_one_id(files: Path, synthetic) -> None:
+SCENES: dict[str, Callable[[Path], None]] = {}  # they mostly wait, so two are played at once
+
+
+def scene(play: Callable[[Path], None]) -> Callable[[Path], None]:
+    SCENES[play.__name__] = play
+    return play
+
+
+@scene
+def a_controller_arms_two_bundles_with_one_id(files: Path) -> None:
     """And takes the frames of the one it listens to: all bear the id that it armed."""
-    emg = synthetic.recording.emg
-    np.savez(files / "both.npz", emg=np.concatenate([emg, emg], axis=1), unit="uV", fs_hz=2048.0)
     pair = Pair(files, source="both.npz", spans=((0, 16), (16, 32)))
     time.sleep(1.5)
     out, err, heard = pair.end(signal.SIGINT)
@@ -285,8 +304,17 @@ def test_a_controller_arms_two_bundles_with_one_id(files: Path, synthetic) -> No
     assert heard["last_step"]["state"] in AT_REST
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_in_good_order(files: Path, number: int) -> None:
+@scene
+def sigint_ends_the_run_in_good_order(files: Path) -> None:
+    ends_in_good_order(files, signal.SIGINT)
+
+
+@scene
+def sigterm_ends_the_run_in_good_order(files: Path) -> None:
+    ends_in_good_order(files, signal.SIGTERM)
+
+
+def ends_in_good_order(files: Path, number: int) -> None:
     pair = Pair(files, "--trains", str(files / "t.npz"))
     out, err, heard = pair.end(number)
     assert pair.run.returncode == 0, err
@@ -301,7 +329,8 @@ def test_a_signal_ends_the_run_in_good_order(files: Path, number: int) -> None:
     assert sum(len(t) for t in read_trains(files / "t.npz").times) == summary["spikes"]
 
 
-def test_after_kill_9_the_log_is_readable_and_nothing_stale_is_valid(files: Path) -> None:
+@scene
+def after_kill_9_the_log_is_readable_and_nothing_stale_is_valid(files: Path) -> None:
     """Half a second is 51 steps; the receiver hears silence, which no frame contradicts."""
     pair = Pair(files)
     time.sleep(1.0)
@@ -313,7 +342,8 @@ def test_after_kill_9_the_log_is_readable_and_nothing_stale_is_valid(files: Path
     assert len(log.counts) >= 20 * (log.steps[-1]["step"] - 1)
 
 
-def test_an_unplugged_port_ends_the_run_with_one_line_and_a_whole_log(files: Path) -> None:
+@scene
+def an_unplugged_port_ends_the_run_with_one_line_and_a_whole_log(files: Path) -> None:
     """Closing the far end of a pseudo-terminal is an unplugged line to this one."""
     port = PtyPort(str(files / "exo"))
     run = subprocess.Popen(
@@ -337,7 +367,8 @@ def test_an_unplugged_port_ends_the_run_with_one_line_and_a_whole_log(files: Pat
     assert log.steps[-1]["state"] in AT_REST
 
 
-def test_a_full_disk_ends_the_run_with_one_line_and_a_safe_frame(files: Path) -> None:
+@scene
+def a_full_disk_ends_the_run_with_one_line_and_a_safe_frame(files: Path) -> None:
     """A limit on the file's size stands for the full disk: write fails with OSError as there."""
     port = PtyPort(str(files / "exo"))
     script = "import resource, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, (300000, 300000))\n" \
@@ -370,7 +401,8 @@ def test_a_full_disk_ends_the_run_with_one_line_and_a_safe_frame(files: Path) ->
     assert len(read_log(files / "run.mcap").counts) > 5000
 
 
-def test_when_the_controller_goes_away_what_was_decoded_is_kept(files: Path) -> None:
+@scene
+def when_the_controller_goes_away_what_was_decoded_is_kept(files: Path) -> None:
     pair = Pair(files, "--trains", str(files / "t.npz"))
     pair.link.send_signal(signal.SIGTERM)
     pair.link.communicate(timeout=20)
@@ -407,7 +439,8 @@ def test_the_log_of_a_run_replays_to_the_same_spikes(files: Path) -> None:
     assert spikes(f"replay:{log}", "b.npz") == first
 
 
-def test_real_pace_and_greatest_pace_give_the_same_spikes(files: Path) -> None:
+@scene
+def real_pace_and_greatest_pace_give_the_same_spikes(files: Path) -> None:
     found = {}
     for pace in ("real", "max"):
         done = subprocess.run(
@@ -420,6 +453,21 @@ def test_real_pace_and_greatest_pace_give_the_same_spikes(files: Path) -> None:
     # A step missed on a machine that was busy elsewhere is a difference that was counted.
     assert all(same) or found["real"]["missed"] > 0
     assert found["max"]["missed"] == 0
+
+
+@pytest.fixture(scope="module")
+def played(shelf: Path, tmp_path_factory) -> Iterator[dict[str, Future[None]]]:
+    def play(name: str) -> None:
+        folder = tmp_path_factory.getbasetemp() / f"scene-{name}"
+        SCENES[name](shutil.copytree(shelf, folder, symlinks=True))
+
+    with ThreadPoolExecutor(2) as two:
+        yield {name: two.submit(play, name) for name in SCENES}
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_of_processes(name: str, played: dict[str, Future[None]]) -> None:
+    played[name].result()
 
 
 def test_people_read_what_upkeep_did() -> None:
