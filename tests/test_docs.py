@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -158,11 +159,8 @@ def swapped(page: str, folder: Path) -> dict[str, str]:
     return swaps
 
 
-@pytest.mark.parametrize("page", pages_of("bash", "python"))
-def test_a_pages_blocks_run_in_their_order(
-    page: str, desk: Path, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    folder, slow = tmp_path / "d", request.config.getoption("--slow-blocks")
+def play(page: str, desk: Path, folder: Path, slow: bool) -> None:
+    """Run a page's blocks in a copy of the desk."""
     shutil.copytree(desk, folder, symlinks=True, copy_function=os.symlink)
     swaps = swapped(page, folder)
     if slow and "mu-train" in (ROOT / page).read_text():
@@ -188,6 +186,24 @@ def test_a_pages_blocks_run_in_their_order(
     lacking = docs_shell.MISSING.search(shell.said)
     for words in PRINTED.get(page, ()) if not lacking else ():
         assert re.search(words, shell.said), f"{page} promises {words!r}\n{shell.said}"
+
+
+@pytest.fixture(scope="module")
+def played(
+    desk: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[dict[str, Future[None]]]:
+    """Pages as they are run, two at once: half of their time is waiting."""
+    slow = request.config.getoption("--slow-blocks")
+    chosen = [item.callspec.params["page"] for item in request.session.items
+              if getattr(item, "originalname", "") == "test_a_pages_blocks_run_in_their_order"]
+    with ThreadPoolExecutor(1 if slow else 2) as two:
+        yield {page: two.submit(play, page, desk, tmp_path_factory.mktemp("d") / "d", slow)
+               for page in chosen}
+
+
+@pytest.mark.parametrize("page", pages_of("bash", "python"))
+def test_a_pages_blocks_run_in_their_order(page: str, played: dict[str, Future[None]]) -> None:
+    played[page].result()
 
 
 @pytest.mark.parametrize("page", pages_of("c", "cpp"))
