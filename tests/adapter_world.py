@@ -78,9 +78,11 @@ class World:
         hash_ = {"counter": 0, "table_hash": table_number()}
         self.receiver.accept(INFO, 0, pack(INFO, info), self.now)
         self.receiver.accept(INFO2, 0, pack(INFO2, hash_), self.now)
-        self.receiver.accept(STEP, 0, encode_step(Step(counter=self._counter, **values)), self.now)
+        payload = encode_step(Step(counter=self._counter, **values))
+        taken = self.receiver.accept(STEP, 0, payload, self.now)
         self._counter = (self._counter + 1) % 256
-        if self.receiver.usable(self.now):
+        # While a frame is refused the one before it stays usable, and grows old.
+        if taken is not None and self.receiver.usable(self.now):
             self.usable_s = self.now
 
     def lose(self) -> None:

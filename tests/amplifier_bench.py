@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from spikewire.emulate import AMPLIFIERS
@@ -22,9 +22,13 @@ OPENS_S = 0.6  # what a source may take until it hands over the first samples, a
 
 def free_port() -> int:
     """A pair of ports that nobody listens at."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    while True:
+        with socket.socket() as one, socket.socket() as next_one:
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
+            with suppress(OSError, OverflowError):  # the next one is taken, or 65536
+                next_one.bind(("127.0.0.1", port + 1))
+                return port
 
 
 @contextmanager

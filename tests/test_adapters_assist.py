@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 import pytest
-from adapter_world import KINDS, LIMITS, STATE, World
+from adapter_world import KINDS, LIMITS, MODEL, STATE, World
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -168,6 +168,18 @@ def test_a_loss_holds_ramps_ends_and_stays_ended(kind: str) -> None:
     world.run(100)
     assert world.off()
     assert world.armed().does() == pytest.approx(5.0, abs=world.step_nm)
+
+
+@both
+def test_refused_frames_and_idle_ones_prolong_nothing(kind: str) -> None:
+    """Of another model, then of a decoder at rest: full for 30 ms after the last usable frame."""
+    world = World(kind).armed()
+    last = world.usable_s
+    refused = world.run(2, model_id16=MODEL + 1)
+    idle = world.run(5, state=STATE["IDLE"])
+    assert world.usable_s == last
+    shares = [1, 1, 1, 6 / 7, 5 / 7, 4 / 7, 3 / 7]  # 10 ms apart
+    assert refused + idle == pytest.approx([5 * s for s in shares], abs=1.001 * world.step_nm)
 
 
 @both
